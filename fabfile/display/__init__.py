@@ -1,0 +1,1 @@
+"""Values in, text out: for a terminal, for a log, as JSON."""

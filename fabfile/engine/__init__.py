@@ -1,0 +1,1 @@
+"""The only side that acts: plans in, outcomes out."""

@@ -1,0 +1,293 @@
+"""Run a plan: journal, act, journal; stop where something failed; put back what can be put back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from fabfile.engine import secrets
+from fabfile.engine.events import Failure, Listener
+from fabfile.engine.fleet import FORKS
+from fabfile.engine.journal import Journal
+from fabfile.engine.lock import FleetLock
+from fabfile.engine.outcome import Kind, Outcome, of_exit
+from fabfile.engine.transport import Call, Sync, Transport
+from fabfile.errors import FabfleetError
+from fabfile.plan import CONTROLLER, Plan, Stage, Turn, to_json
+from inventories.model import Host
+from roles.command import Action, OnController, OnHost, Run, Upload
+from roles.onhost import ship
+from roles.role import Step
+
+# How long a detached job is asked for again after the connection broke, and how often.
+REATTACH_SECONDS = 600.0
+REATTACH_PAUSE = 2.0
+
+
+@dataclass
+class Result:
+    """How a plan ended. ``done`` and ``untouched`` are hosts; ``running`` says what was cut off."""
+
+    failures: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+    reached: str = ""
+    running: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return not self.failures and not self.interrupted
+
+
+class Runner:
+    """Runs plans of one run. ``roots`` are the hosts' deploy roots."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        hosts: Mapping[str, Host],
+        roots: Mapping[str, str],
+        journal: Journal,
+        listeners: Sequence[Listener],
+        lock: FleetLock | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.transport, self.hosts, self.roots = transport, hosts, roots
+        self.journal, self.listeners, self.lock = journal, listeners, lock
+        self.facts = dict(facts or {})
+        self.stopping = False
+        self.aborted = False
+        self.running: dict[str, str] = {}
+        self._guard = threading.RLock()
+
+    # --- the plan, its stages, their turns -------------------------------------------------
+
+    def execute(self, plan: Plan) -> Result:
+        """Stage after stage; ends at the first stage in which something failed."""
+        result = Result()
+        self.journal.write("plan", plan=to_json(plan))
+        self._tell("plan_started", plan)
+        for stage in plan.stages:
+            if self.stopping:
+                break
+            result.reached = stage.name
+            self._stage(stage, result)
+            if result.failures:
+                break
+        result.interrupted = self.stopping
+        result.running = dict(self.running)
+        self.journal.write("plan-ended", plan=plan.name, ok=bool(result),
+                           interrupted=result.interrupted)
+        return result
+
+    def _stage(self, stage: Stage, result: Result) -> None:
+        if self.lock:
+            self.lock.phase(stage.name)
+        self.journal.write("stage", stage=stage.name)
+        self._tell("stage_started", stage)
+        for batch in stage.batches:
+            if self.stopping:
+                return
+            with ThreadPoolExecutor(min(FORKS, len(batch))) as pool:
+                failures = list(pool.map(lambda turn: self._turn(stage, turn), batch))
+            result.failures += [failure for failure in failures if failure]
+            if result.failures and stage.mode != "parallel":
+                return
+
+    def _turn(self, stage: Stage, turn: Turn) -> Failure | None:
+        for step in turn.steps:
+            # A host that was taken out for its turn is brought back before an interrupt counts.
+            if self.aborted or (self.stopping and stage.mode == "parallel"):
+                return None
+            outcome = self.step(stage, step)
+            if outcome:
+                continue
+            diagnosis = self._diagnose(step) if step.diagnose else ""
+            recovered = self._recover(stage, turn) if turn.recover and not self.aborted else None
+            return Failure(stage.name, step, outcome, diagnosis, recovered)
+        return None
+
+    def _recover(self, stage: Stage, turn: Turn) -> bool:
+        self._tell("note", f"{turn.host}: putting it back")
+        return all([self.step(stage, step) for step in turn.recover])
+
+    def _diagnose(self, step: Step) -> str:
+        texts = [self._act(step, action, "", "").stdout for action in step.diagnose]
+        return "\n".join(text.rstrip() for text in texts if text.strip())
+
+    # --- one step --------------------------------------------------------------------------
+
+    def step(self, stage: Stage, step: Step) -> Outcome:
+        """Journal, act, journal."""
+        shown = [action.shown for action in step.actions]
+        try:
+            if self.lock:
+                self.lock.ensure()
+        except FabfleetError as error:
+            outcome = Outcome(step.host, Kind.REFUSED, message=f"the lock is lost: {error}")
+            self._tell("step_finished", stage, step, outcome)
+            return outcome
+        with self._guard:
+            self.journal.write("started", stage=stage.name, step=step.name, host=step.host,
+                               actions=shown)
+            self.running[step.host] = step.name
+        self._tell("step_started", stage, step)
+        outcome = self._perform(step)
+        with self._guard:
+            self.running.pop(step.host, None) if outcome.kind is not Kind.LOST else None
+            self.journal.write("finished", stage=stage.name, step=step.name, host=step.host,
+                               outcome=outcome.kind.value, exit=outcome.exit,
+                               seconds=round(outcome.seconds, 3),
+                               reason="" if outcome else outcome.reason[-2000:])
+        self._tell("step_finished", stage, step, outcome)
+        return outcome
+
+    def _perform(self, step: Step) -> Outcome:
+        started = time.monotonic()
+        outcome = Outcome(step.host, Kind.OK)
+        stdout = ""
+        for number, action in enumerate(step.actions):
+            before = self._before(step, first=number == 0)
+            after = self._after(step, last=number == len(step.actions) - 1)
+            outcome = self._act(step, action, before, after)
+            stdout += outcome.stdout
+            if not outcome:
+                break
+        seconds = time.monotonic() - started
+        return Outcome(step.host, outcome.kind, outcome.exit, stdout, outcome.stderr,
+                       outcome.message, seconds)
+
+    def _act(self, step: Step, action: Action, before: str, after: str) -> Outcome:
+        try:
+            outcome = self._once(step, action, before, after)
+        except FabfleetError as error:
+            return Outcome(step.host, Kind.FAILED, message=str(error))
+        deadline = time.monotonic() + min(step.timeout, REATTACH_SECONDS)
+        lost = (Kind.LOST, Kind.UNREACHABLE)
+        while step.resumable and outcome.kind in lost and not self.aborted:
+            if time.monotonic() > deadline:
+                break
+            self._tell("note", f"{step.host}: {outcome.reason}; looking for the job again")
+            time.sleep(REATTACH_PAUSE)
+            outcome = self._once(step, action, before, after)
+        return outcome
+
+    def _once(self, step: Step, action: Action, before: str, after: str) -> Outcome:
+        if isinstance(action, OnController):
+            return self._on_controller(step, action)
+        host = self.hosts[step.host]
+        if isinstance(action, Upload):
+            sync = Sync(action.source, action.target, action.link_to, step.timeout, before, after)
+            return self.transport.sync(host, sync)
+        line, stdin = self._line(step, action)
+        if before:
+            line = f"{before}{{ {line}; }} 9>&-; rc=$?; {after}exit $rc"
+
+        def tell(text: str) -> None:
+            self._tell("step_output", step, text)
+
+        return self.transport.run(
+            host, Call(line, stdin, step.timeout, tell if step.resumable else None)
+        )
+
+    def _line(self, step: Step, action: Run | OnHost) -> tuple[str, bytes]:
+        if isinstance(action, Run):
+            return action.command.line, b""
+        files = {name: Path(file.path).read_bytes() for name, file in action.files.items()}
+        for name, secret in action.secrets.items():
+            files[name] = secrets.resolve(secret).encode()
+        arguments: dict[str, Any] = dict(action.arguments)
+        if action.program == "job":
+            arguments["run"] = self.journal.run
+        line = ship.line(action.interpreter).line
+        return line, ship.package(action.program, arguments, files)
+
+    def _on_controller(self, step: Step, action: OnController) -> Outcome:
+        import os
+
+        started = time.monotonic()
+        environment = {**os.environ, **self.facts, **action.environment,
+                       "FABFLEET_RUN": self.journal.run}
+        try:
+            done = subprocess.run(
+                ["sh", "-c", action.line], env=environment, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=step.timeout, check=False,
+            )
+        except subprocess.TimeoutExpired:
+            late = f"did not end within {step.timeout:g} s and was stopped"
+            return Outcome(CONTROLLER, Kind.TIMED_OUT, message=late, seconds=step.timeout)
+        return of_exit(CONTROLLER, done.returncode, done.stdout, done.stderr,
+                       time.monotonic() - started, step.timeout)
+
+    # --- the host's own journal --------------------------------------------------------------
+
+    def _before(self, step: Step, first: bool) -> str:
+        """Shell that waits for what a dead run left running here, and writes the journal.
+
+        The lock on ``busy`` is held by this shell alone, never by what it starts, so that a
+        service that is started here does not keep it.
+        """
+        if step.host == CONTROLLER:
+            return ""
+        state = quote(f"{self.roots[step.host]}/.fabfleet")
+        folder = f"{state}/runs/{self.journal.run}"
+        wait = (
+            f"mkdir -p {folder} || exit 73; exec 9>>{state}/busy || exit 73; "
+            f"flock -w {step.timeout:g} 9 || {{ echo 'a command of an earlier run still runs here'"
+            f" >&2; exit 75; }}; "
+        )
+        return wait + (f"{_append(step, 'started', folder)} || exit 73; " if first else "")
+
+    def _after(self, step: Step, last: bool) -> str:
+        if step.host == CONTROLLER or not last:
+            return ""
+        folder = quote(f"{self.roots[step.host]}/.fabfleet/runs/{self.journal.run}")
+        return f"{_append(step, 'ended', folder)}; "
+
+    # --- listeners and interrupts --------------------------------------------------------------
+
+    def _tell(self, what: str, *values: object) -> None:
+        with self._guard:
+            for listener in self.listeners:
+                getattr(listener, what)(*values)
+
+    def interrupt(self) -> None:
+        """Once: finish what runs, then stop. Twice: cut the connections."""
+        if self.stopping:
+            self.aborted = True
+            self.transport.close()
+        self.stopping = True
+
+
+def _append(step: Step, event: str, folder: str) -> str:
+    """One line for the host's journal, with the host's own clock."""
+    record = json.dumps({"event": event, "step": step.name})[1:-1]
+    status = ',"exit":%s' if event == "ended" else ""
+    values = '"$(date +%s)"' + (' "$rc"' if event == "ended" else "")
+    pattern = quote(f'{{"at":%s,{record}{status}}}\\n')
+    return f"printf {pattern} {values} >>{folder}/journal.jsonl"
+
+
+@contextmanager
+def interruptible(runner: Runner) -> Iterator[None]:
+    """Ctrl-C and SIGTERM become the runner's interrupts."""
+    import signal
+
+    def handle(number: int, frame: object) -> None:
+        runner.interrupt()
+        if not runner.aborted:
+            runner._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

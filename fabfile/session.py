@@ -1,0 +1,217 @@
+"""What every task that reaches hosts is made of: open, probe, plan, show, run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabfile.display.lines import Lines
+from fabfile.engine import probe, source, wheels
+from fabfile.engine.fleet import FleetTransport
+from fabfile.engine.journal import Journal, new_run_id
+from fabfile.engine.lock import FleetLock, describe
+from fabfile.engine.run import Result, Runner, interruptible
+from fabfile.environment import Environment, open_environment
+from fabfile.errors import Failed, Interrupted, Refused
+from fabfile.plan import Plan
+from fabfile.strategies import preflight
+from fabfile.strategies.targets import Fleet, bare_target, named, with_runtime
+from inventories.model import Host
+from roles.python import PythonSettings
+from roles.release import ReleaseSettings
+from roles.role import HostFacts, Release, Target, Wheelhouse
+
+
+@dataclass
+class Session:
+    """One task's connections to one environment."""
+
+    environment: Environment
+    hosts: tuple[Host, ...]
+    transport: FleetTransport
+    lines: Lines
+    filtered: bool = False
+    facts: dict[str, HostFacts] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> list[Host]:
+        """The chosen hosts and, wherever it is, the migration host."""
+        authority = self.environment.migration_host
+        chosen = {host.name: host for host in (*self.hosts, authority)}
+        return list(chosen.values())
+
+    def probe(self) -> dict[str, HostFacts]:
+        """Facts of all wanted hosts, or one error that names every host that failed."""
+        self.facts = probe.look_or_refuse(self.transport, self.environment, self.wanted)
+        return self.facts
+
+    # --- what is to be deployed --------------------------------------------------------------
+
+    def export(self, ref: str | None, worktree: bool) -> source.Source:
+        settings = self.environment.of(ReleaseSettings, "release")
+        where = self.environment.hosts[0].where("release")
+        return source.export(settings, where, ref, worktree)
+
+    def fleet(self, exported: source.Source) -> Fleet:
+        """The release, its wheels for every platform of the fleet, and the targets."""
+        environment = self.environment
+        settings = environment.of(ReleaseSettings, "release")
+        pythons = environment.of(PythonSettings, "python")
+        folder = Path(exported.tree, settings.subfolder)
+        lock = wheels.find_lock(folder, pythons, environment.hosts[0].where("python"))
+        release = Release(
+            id="RELEASE", tree=exported.tree, manifest=exported.manifest, digest=exported.digest,
+            files=exported.files, size=exported.size, commit=exported.commit, ref=exported.ref,
+            origin=exported.origin,
+        )
+        dependencies = lock.requirements if lock else ""
+        release = named(environment, release, dependencies, settings.subfolder, exported.name)
+        houses: dict[wheels.Platform, Wheelhouse] = {}
+        targets = {}
+        for name, facts in self.facts.items():
+            fits = wheels.Platform.of(facts)
+            if lock and fits.python and fits not in houses:
+                houses[fits] = wheels.build(lock, fits, pythons, exported.origin)
+            target = bare_target(environment, facts, release, houses.get(fits))
+            targets[name] = with_runtime(target, settings.subfolder)
+        return self._fleet(targets)
+
+    def fleet_of(self, release_id: str) -> Fleet:
+        """The fleet with a release that is on the hosts already."""
+        release = Release(release_id, "", "", "", 0, 0)
+        return self._fleet({
+            name: bare_target(self.environment, facts, release, None)
+            for name, facts in self.facts.items()
+        })
+
+    def _fleet(self, targets: Mapping[str, Target]) -> Fleet:
+        return Fleet(
+            environment=self.environment.name,
+            targets=tuple(targets[host.name] for host in self.hosts),
+            migration=targets[self.environment.migration_host.name],
+            hooks=self.environment.hooks,
+        )
+
+    def refuse_problems(self, fleet: Fleet) -> None:
+        found = preflight.problems(fleet)
+        if found:
+            raise Refused("\n".join([*found, "nothing was changed"]))
+        for note in preflight.clock_notes(fleet, time.time()):
+            self.lines.note(note)
+
+    def refuse_filter(self, fleet: Fleet) -> None:
+        """Migrations run on one named host; a filter must not make that another one."""
+        outside = fleet.migration.name not in {target.name for target in fleet.targets}
+        if fleet.pending and outside:
+            raise Refused(
+                f"--hosts leaves out {fleet.migration.name}, the migration host, while migrations "
+                f"are pending: {', '.join(fleet.pending)}. Include it, or deploy the whole fleet"
+            )
+
+    # --- acting --------------------------------------------------------------------------------
+
+    @contextmanager
+    def run(self, task: str) -> Iterator[Run]:
+        """The lock, the journal and the signals around everything that changes something."""
+        environment = self.environment
+        authority = environment.migration_host
+        journal = Journal(environment.key, new_run_id())
+        lock = FleetLock(
+            self.transport, authority, environment.roots[authority.name], journal.run,
+            environment.name,
+        )
+        try:
+            lock.acquire()
+        except BaseException:
+            journal.discard()
+            raise
+        if lock.abandoned:
+            gone = dict(lock.abandoned, alive=False)
+            self.lines.note(f"taking over from {describe(gone)}")
+        runner = Runner(
+            self.transport, environment.inventory.hosts, environment.roots, journal,
+            [self.lines], lock, {"FABFLEET_ENVIRONMENT": environment.name},
+        )
+        journal.write("run", task=task, environment=environment.name, argv=sys.argv[1:])
+        outcome = "failed"
+        try:
+            seen = self.facts.get(authority.name)
+            if seen is not None and lock.written_before != seen.lock_written:
+                self.probe()
+            with interruptible(runner):
+                yield Run(self, runner)
+            outcome = "ok"
+        finally:
+            journal.write("ended", outcome=outcome)
+            journal.close()
+            lock.release()
+
+
+@dataclass
+class Run:
+    """A run that holds the lock."""
+
+    session: Session
+    runner: Runner
+
+    def execute(self, plan: Plan) -> Result:
+        return self.runner.execute(plan)
+
+    def execute_or_fail(self, plan: Plan, again: str) -> None:
+        """Raises :class:`Failed` or :class:`Interrupted` with the state of every host and what to
+        do next; ``again`` is the command that goes on."""
+        result = self.execute(plan)
+        if not result:
+            raise self.failure(plan, result, again)
+
+    def failure(self, plan: Plan, result: Result, again: str) -> Failed | Interrupted | Refused:
+        from fabfile.report import failure_text
+
+        if self.runner.aborted:
+            facts: dict[str, HostFacts] = {}
+        else:
+            facts, _ = probe.look(self.session.transport, self.session.environment,
+                                  self.session.wanted)
+        judged = [each for each in result.failures if each.step.judges]
+        if judged and plan.name == "stage":
+            text = failure_text(plan, result, {}, "")
+            return Refused(f"{text}\nthe release was refused; nothing was changed")
+        text = failure_text(plan, result, facts, again)
+        return Interrupted(text) if result.interrupted and not result.failures else Failed(text)
+
+
+@contextmanager
+def connected(
+    env: str | None, inventory: str | None = None, hosts: str | None = None, json: bool = False
+) -> Iterator[Session]:
+    """Open an environment and, when it is left, close every connection."""
+    environment = open_environment(env, inventory)
+    chosen = environment.hosts
+    if hosts is not None:
+        picked = {host.name for host in environment.inventory.select(hosts)}
+        chosen = tuple(host for host in environment.hosts if host.name in picked)
+        if not chosen:
+            listed = ", ".join(host.name for host in environment.hosts)
+            raise Refused(f"--hosts={hosts}: none of these gets the code; those that do: {listed}")
+    transport = FleetTransport(environment.known_hosts)
+    lines = Lines(sys.stderr if json else sys.stdout)
+    try:
+        yield Session(environment, chosen, transport, lines, hosts is not None)
+    finally:
+        transport.close()
+
+
+def confirm(session: Session, yes: bool) -> None:
+    """Ask where the inventory wants it asked. Raises :class:`Refused`."""
+    from roles.deploy import DeploySettings
+
+    if yes or not session.environment.of(DeploySettings, "deploy").confirm:
+        return
+    if not sys.stdin.isatty():
+        raise Refused("deploy.confirm is set and nobody can be asked here; add --yes")
+    if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed; nothing was changed")

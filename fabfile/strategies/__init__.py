@@ -1,0 +1,1 @@
+"""(environment, release, facts) -> Plan. Pure: nothing here touches a host."""

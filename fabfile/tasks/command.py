@@ -1,0 +1,59 @@
+"""Every task is made with :func:`command`: errors become a message and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from invoke import Context, Exit, Task, task
+
+from inventories.errors import FabfleetError, UsageError
+
+OPTIONS = {
+    "env": "the environment, a folder in inventories/ (default: $FABFLEET_ENV)",
+    "inventory": "the folder that holds the environments (default: $FABFLEET_INVENTORY)",
+    "hosts": "only these hosts: names, globs, groups, ranges, as in web[1-3],@worker!worker2",
+    "yes": "do not ask",
+    "json": "machine-readable output",
+    "ref": "branch, tag or commit to deploy",
+    "worktree": "deploy the work tree as it is, with its uncommitted changes",
+    "dry_run": "show what would run; change nothing",
+    "strategy": "rolling or together (default: as in the inventory)",
+    "to": "the release to go back to (default: the last good one)",
+    "reason": "why",
+}
+
+
+def command(body: Callable[..., None]) -> Task[Callable[..., None]]:
+    """A task whose errors are messages; no traceback reaches a user unless FABFLEET_DEBUG is set."""
+
+    @functools.wraps(body)
+    def guarded(context: Context, *words: Any, **options: Any) -> None:
+        try:
+            if type(context) is not Context:
+                raise UsageError("-H: Fabfleet takes hosts from the inventory; use --hosts after "
+                                 "the task's name")
+            body(context, *words, **options)
+            sys.stdout.flush()
+        except FabfleetError as error:
+            if os.environ.get("FABFLEET_DEBUG"):
+                raise
+            raise Exit(str(error), code=error.exit_code) from None
+        except KeyboardInterrupt:
+            raise Exit("interrupted", code=130) from None
+        except BrokenPipeError:
+            # Whoever read our output is gone, which is no error of ours.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=141) from None
+        except Exception as error:
+            if os.environ.get("FABFLEET_DEBUG"):
+                raise
+            what = f"{type(error).__name__}: {error}"
+            raise Exit(f"this is a defect of Fabfleet, please report it: {what}\n"
+                       f"(FABFLEET_DEBUG=1 shows where)", code=1) from None
+
+    names = body.__code__.co_varnames[1 : body.__code__.co_argcount]
+    return task(guarded, help={name.replace("_", "-"): OPTIONS[name] for name in names})

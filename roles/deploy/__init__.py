@@ -1,0 +1,26 @@
+"""How a fleet is deployed: the strategy and its limits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from roles.role import Role
+from roles.settings import Settings
+
+
+class DeploySettings(Settings):
+    """The mapping ``deploy`` in the inventory."""
+
+    strategy: Literal["rolling", "together"] = "rolling"
+    confirm: bool = False
+    """Whether a person has to confirm the plan, or say --yes."""
+
+
+class Deploy(Role):
+    """Settings only."""
+
+    name = "deploy"
+    settings = DeploySettings
+
+
+role = Deploy()

@@ -1,0 +1,64 @@
+"""The user's own commands before and after each stage, as steps of the plan like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from roles.command import Action, OnController, Run, command
+from roles.role import Role, Step
+from roles.settings import Settings
+
+CONTROLLER = "controller"
+Moment = Literal["stage", "stop", "migrate", "switch", "start", "roll", "turn", "finish"]
+
+
+class Hook(Settings):
+    """One command. ``on`` is ``controller``, ``each`` (every host of the stage) or a host's name."""
+
+    run: str
+    on: str = CONTROLLER
+    timeout: Annotated[float, Field(gt=0)] = 300
+
+
+class HooksSettings(Settings):
+    """The mapping ``hooks`` in the inventory: stage -> commands. ``turn`` is one host's turn."""
+
+    before: dict[Moment, list[Hook]] = {}
+    after: dict[Moment, list[Hook]] = {}
+
+
+class Hooks(Role):
+    """Has no moments of its own: strategies ask for the hooks of each stage."""
+
+    name = "hooks"
+    settings = HooksSettings
+
+
+def steps(
+    hooks: Iterable[Hook], when: str, hosts: Sequence[str], facts: Mapping[str, str], batch: int = 0
+) -> tuple[Step, ...]:
+    """The steps of one moment. ``when`` is such as ``before roll``; ``facts`` are the variables
+    that every hook gets: environment, release, dry run."""
+    found = []
+    for hook in hooks:
+        chosen = hosts if hook.on == "each" else (hook.on,)
+        for host in chosen:
+            found.append(_step(hook, when, host, {**facts, "FABFLEET_HOST": host,
+                                                  "FABFLEET_BATCH": str(batch)}))
+    return tuple(found)
+
+
+def _step(hook: Hook, when: str, host: str, facts: Mapping[str, str]) -> Step:
+    action: Action
+    if host == CONTROLLER:
+        action = OnController(hook.run, facts)
+    else:
+        words = [f"{name}={value}" for name, value in sorted(facts.items())]
+        action = Run(command("env", *words, "sh", "-c", hook.run))
+    return Step(f"hook {when}", host, (action,), timeout=hook.timeout)
+
+
+role = Hooks()

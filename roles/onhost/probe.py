@@ -1,0 +1,167 @@
+"""Look at a host without changing anything.
+
+ARGUMENTS: root, tools (names), interpreter (of the virtual environments), units (systemd unit names), supervisor (path of a supervisord.conf
+or null), files (paths whose SHA-256 is wanted). Prints one JSON object.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import pwd
+import shutil
+import subprocess
+import sys
+import time
+
+ARGUMENTS = globals()["ARGUMENTS"]
+ROOT = ARGUMENTS["root"]
+STATE = os.path.join(ROOT, ".fabfleet")
+
+
+def names(folder):
+    try:
+        return sorted(each for each in os.listdir(folder) if not each.startswith("."))
+    except OSError:
+        return []
+
+
+def existing_parent(path):
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as text:
+            return json.load(text)
+    except (OSError, ValueError):
+        return None
+
+
+def digest(path):
+    try:
+        with open(path, "rb") as content:
+            return hashlib.sha256(content.read()).hexdigest()
+    except OSError:
+        return ""
+
+
+def kernel_locks():
+    """The inodes on which some process of this host holds a flock, as "major:minor:inode"."""
+    with open("/proc/locks", encoding="ascii") as lines:
+        rows = [line.split() for line in lines]
+    return {row[-3] for row in rows if "FLOCK" in row}
+
+
+def is_locked(path, locks):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    # /proc/locks and stat() name overlay and btrfs devices differently, so compare inodes only.
+    return any(lock.rpartition(":")[2] == str(status.st_ino) for lock in locks)
+
+
+def lock(locks):
+    record = read(os.path.join(STATE, "lock"))
+    return record and dict(record, alive=is_locked(os.path.join(STATE, "lock"), locks))
+
+
+def lock_written():
+    try:
+        return os.stat(os.path.join(STATE, "lock")).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def job(locks):
+    folder = os.path.join(STATE, "jobs", "migrate")
+    found = read(os.path.join(folder, "job.json"))
+    return found and dict(found, alive=is_locked(os.path.join(folder, "lock"), locks),
+                          result=read(os.path.join(folder, "result.json")))
+
+
+def history():
+    try:
+        with open(os.path.join(STATE, "history.jsonl"), encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines if line.endswith("\n")][-50:]
+    except (OSError, ValueError):
+        return []
+
+
+def services():
+    found = {}
+    for unit in ARGUMENTS["units"]:
+        asked = subprocess.run(["systemctl", "show", "-p", "LoadState,ActiveState", unit],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        values = dict(line.split("=", 1) for line in asked.stdout.decode().splitlines())
+        missing = values.get("LoadState") != "loaded"
+        found[unit] = "missing" if missing else values.get("ActiveState", "unknown")
+    if ARGUMENTS["supervisor"]:
+        found.update(supervised(ARGUMENTS["supervisor"]))
+    return found
+
+
+def supervised(conf):
+    if not os.path.exists(conf["conf"]):
+        return {conf["program"]: "missing"}
+    asked = subprocess.run([conf["ctl"], "-c", conf["conf"], "status", conf["program"]],
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    words = asked.stdout.decode().split()
+    running = len(words) > 1 and words[1] == "RUNNING"
+    return {conf["program"]: "active" if running else "inactive"}
+
+
+def tool(name):
+    ours = os.path.join(STATE, "tools")
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:" + ours) or ""
+
+
+def venv_python():
+    """major.minor of the Python that virtual environments are made of; "" where it is missing."""
+    asked = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "import sys; print(\'%d.%d\' % sys.version_info[:2])"',
+         ARGUMENTS["interpreter"]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    return asked.stdout.decode().strip()
+
+
+def main():
+    locks = kernel_locks()
+    parent = existing_parent(ROOT)
+    disk = os.statvfs(parent)
+    try:
+        current = os.path.basename(os.readlink(os.path.join(ROOT, "current")))
+    except OSError:
+        current = None
+    meta = os.path.join(STATE, "releases")
+    running = [each for each in names(meta) if is_locked(os.path.join(meta, each, "in-use"), locks)]
+    print(json.dumps({
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "venv_python": venv_python(),
+        "machine": platform.machine(),
+        "libc": "-".join(platform.libc_ver()),
+        "tools": {name: tool(name) for name in ARGUMENTS["tools"]},
+        "root_exists": os.path.isdir(ROOT),
+        "writable": os.access(parent, os.W_OK | os.X_OK),
+        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "free_inodes": disk.f_favail,
+        "clock": time.time(),
+        "current": current,
+        "releases": names(os.path.join(ROOT, "releases")),
+        "statics": names(os.path.join(ROOT, "static")),
+        "venvs": names(os.path.join(ROOT, "venvs")),
+        "running": running,
+        "history": history(),
+        "services": services(),
+        "files": {path: digest(path) for path in ARGUMENTS["files"]},
+        "lock": lock(locks),
+        "lock_written": lock_written(),
+        "freeze": read(os.path.join(STATE, "freeze")),
+        "job": job(locks),
+    }))
+
+
+main()

@@ -1,0 +1,210 @@
+"""What a role is: settings in, steps out. A role touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from inventories.model import Host
+from roles.command import Action
+from roles.settings import Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A named action of one role on one host.
+
+    ``timeout`` is in seconds and ends the remote process too. ``diagnose`` runs when the step
+    failed, to show why (the last lines of a log). ``resumable`` marks detached work that may be
+    asked for again after a lost connection. ``judges`` marks a check of the release itself: when
+    it fails, nothing that serves was touched and what was staged is taken away again.
+    """
+
+    name: str
+    host: str
+    actions: tuple[Action, ...]
+    timeout: float = 60.0
+    diagnose: tuple[Action, ...] = ()
+    resumable: bool = False
+    judges: bool = False
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release: its id, where its tree lies on the controller, and where it came from."""
+
+    id: str
+    tree: str
+    manifest: str
+    digest: str
+    files: int
+    size: int
+    commit: str = ""
+    ref: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the probe found on one host. Sizes in bytes, times in seconds since the epoch."""
+
+    host: str
+    user: str = ""
+    python: str = ""
+    venv_python: str = ""
+    machine: str = ""
+    libc: str = ""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    root_exists: bool = False
+    writable: bool = False
+    free_bytes: int = 0
+    free_inodes: int = 0
+    clock: float = 0.0
+    current: str | None = None
+    releases: tuple[str, ...] = ()
+    statics: tuple[str, ...] = ()
+    venvs: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
+    services: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    lock: Mapping[str, Any] | None = None
+    lock_written: int = 0
+    freeze: Mapping[str, Any] | None = None
+    job: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything lies on a host."""
+
+    root: str
+
+    @property
+    def current(self) -> str:
+        return f"{self.root}/current"
+
+    @property
+    def releases(self) -> str:
+        return f"{self.root}/releases"
+
+    @property
+    def shared(self) -> str:
+        return f"{self.root}/shared"
+
+    @property
+    def venvs(self) -> str:
+        return f"{self.root}/venvs"
+
+    @property
+    def state(self) -> str:
+        return f"{self.root}/.fabfleet"
+
+    @property
+    def launcher(self) -> str:
+        return f"{self.state}/launch.py"
+
+    def release(self, release_id: str) -> str:
+        return f"{self.releases}/{release_id}"
+
+    def staging(self, release_id: str) -> str:
+        return f"{self.releases}/.staging-{release_id}"
+
+    def static(self, release_id: str) -> str:
+        return f"{self.root}/static/{release_id}"
+
+    def venv(self, lock_hash: str) -> str:
+        return f"{self.venvs}/{lock_hash}"
+
+
+@dataclass(frozen=True)
+class Wheelhouse:
+    """The wheels of one dependency lock, built on the controller for the hosts' platform.
+
+    ``tools`` is a folder that holds uv, for hosts that have none.
+    """
+
+    folder: str
+    requirements: str
+    digest: str
+    tools: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host as a role sees it: the host, its settings, its facts, and the release to come."""
+
+    host: Host
+    paths: Paths
+    settings: Mapping[str, Settings]
+    facts: HostFacts
+    release: Release
+    venv: str | None = None
+    wheelhouse: Wheelhouse | None = None
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    def of(self, model: type[S], role: str) -> S:
+        """This host's settings of one role."""
+        found = self.settings[role]
+        assert isinstance(found, model)
+        return found
+
+
+class Role:
+    """One thing that a host does. Subclasses override the moments in which they take part.
+
+    ``name`` is also the key of the settings in the inventory. ``after`` names the roles whose
+    steps come first in every moment.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[type[Settings]] = Settings
+    after: ClassVar[tuple[str, ...]] = ()
+    groups: ClassVar[tuple[str, ...]] = ()
+
+    def environment(self, target: Target) -> Mapping[str, str]:
+        """Environment variables that the release's processes get."""
+        return {}
+
+    def commands(self, target: Target) -> Mapping[str, list[str]]:
+        """Commands of the release that the launcher knows by name."""
+        return {}
+
+    def stage(self, target: Target) -> Iterable[Step]:
+        """While the old code serves: bring and check what the new release needs."""
+        return ()
+
+    def stop(self, target: Target) -> Iterable[Step]:
+        """Take the service down."""
+        return ()
+
+    def start(self, target: Target) -> Iterable[Step]:
+        """Bring the service up on whatever is current, and wait until it is healthy."""
+        return ()
+
+    def restart(self, target: Target) -> Iterable[Step]:
+        """Bring the service from the old code to the new, and wait until it is healthy."""
+        return ()
+
+    def confirm(self, target: Target) -> Iterable[Step]:
+        """Look, without changing anything, whether the release really serves."""
+        return ()
+
+    def finish(self, target: Target) -> Iterable[Step]:
+        """When every host runs the release: record and clean up."""
+        return ()
+
+    def discard(self, target: Target) -> Iterable[Step]:
+        """Take away what ``stage`` brought, when the release proved to be bad."""
+        return ()
+
+    def probe(self, host: Host, settings: Mapping[str, Settings]) -> Mapping[str, Any]:
+        """What the probe should look for on the host on behalf of this role."""
+        return {}

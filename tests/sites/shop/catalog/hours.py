@@ -1,0 +1,1 @@
+OPENING_HOURS = "Monday to Friday, 9:00 to 17:00"

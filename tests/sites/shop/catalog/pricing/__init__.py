@@ -1,0 +1,3 @@
+from .money import euros
+
+__all__ = ["euros"]

@@ -1,0 +1,1 @@
+HEADLINE = "Free delivery within walking distance, all January."

@@ -1,0 +1,2 @@
+def euros(amount):
+    return f"€ {amount:,.2f}"

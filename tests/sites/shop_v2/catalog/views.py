@@ -1,0 +1,18 @@
+from django.conf import settings
+from django.shortcuts import render
+
+from .hours import OPENING_HOURS
+from .models import Category
+
+
+def home(request):
+    return render(
+        request,
+        "catalog/home.html",
+        {
+            "categories": Category.objects.prefetch_related("products"),
+            "opening_hours": OPENING_HOURS,
+            "release": settings.RELEASE_ID,
+            "host": settings.HOST_NAME,
+        },
+    )
