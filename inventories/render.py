@@ -19,7 +19,7 @@ from inventories.values import Unsafe, Vaulted
 if TYPE_CHECKING:
     from inventories.model import Host
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 """A variable's name and the keys below it; empty for a value that is no host's variable."""
 
 _RESULT = "result"
@@ -30,13 +30,13 @@ class Renderer:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._underway: list[Path] = []
+        self._underway: list[KeyPath] = []
 
     def variable(self, name: str) -> object:
         """A variable of the host, rendered. Raises InventoryError."""
         return self.value(self.host.variables[name], (name,))
 
-    def value(self, value: object, path: Path = ()) -> object:
+    def value(self, value: object, path: KeyPath = ()) -> object:
         """``value`` rendered; ``path`` is where it stands, for errors. Raises InventoryError."""
         if isinstance(value, Mapping):
             return {key: self.value(item, (*path, str(key))) for key, item in value.items()}
@@ -46,11 +46,11 @@ class Renderer:
             return str(value)
         return self._text(value, path) if isinstance(value, str) else value
 
-    def for_template(self, value: object, path: Path) -> object:
+    def for_template(self, value: object, path: KeyPath) -> object:
         """``value`` for use in a template: a mapping may refer to its own other keys."""
-        return self.value(value, path)
+        return _Lazy(self, value, path) if isinstance(value, Mapping) else self.value(value, path)
 
-    def _text(self, text: str, path: Path) -> object:
+    def _text(self, text: str, path: KeyPath) -> object:
         with self._located(path):
             if isinstance(text, Vaulted):
                 text = _decrypted(text)
@@ -59,7 +59,7 @@ class Renderer:
             return _compiled(text).render(_Scope(self))
 
     @contextmanager
-    def _located(self, path: Path) -> Iterator[None]:
+    def _located(self, path: KeyPath) -> Iterator[None]:
         """Any error of a template, starting with its place; the host, as others may be fine."""
         self._refuse_loop(path)
         self._underway.append(path)
@@ -74,13 +74,13 @@ class Renderer:
         finally:
             self._underway.pop()
 
-    def _refuse_loop(self, path: Path) -> None:
+    def _refuse_loop(self, path: KeyPath) -> None:
         if path in self._underway:
             loop = [*self._underway[self._underway.index(path) :], path]
             chain = " -> ".join(".".join(step) for step in loop)
             raise InventoryError(f"{self._where(path)}: needs itself: {chain}")
 
-    def _where(self, path: Path) -> str:
+    def _where(self, path: KeyPath) -> str:
         return self.host.where(*path) if path else self.host.home
 
 
@@ -104,7 +104,7 @@ class _Scope(dict[str, Any]):
 class _Lazy(Mapping[str, object]):
     """A mapping in a template, each value rendered only when the template asks for it."""
 
-    def __init__(self, renderer: Renderer, raw: Mapping[str, object], path: Path) -> None:
+    def __init__(self, renderer: Renderer, raw: Mapping[str, object], path: KeyPath) -> None:
         self.renderer = renderer
         self.raw = raw
         self.path = path

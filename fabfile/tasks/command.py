@@ -24,6 +24,12 @@ OPTIONS = {
     "strategy": "rolling or together (default: as in the inventory)",
     "to": "the release to go back to (default: the last good one)",
     "reason": "why",
+    "host": "the host's name",
+    "user": "who logs in to prepare the hosts: root, or a user with sudo (default: root)",
+    "replace": "accept a changed key too",
+    "soak": "the long tests as well",
+    "only": "only tests whose name matches, as pytest -k has it",
+    "no_lab": "without the lab of systemd hosts",
 }
 
 

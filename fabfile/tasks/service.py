@@ -12,10 +12,9 @@ def _act(moment: str, env: str, hosts: str, inventory: str, yes: bool) -> None:
 
     from fabfile.course import urls
     from fabfile.errors import Refused
-    from fabfile.plan import Plan
+    from fabfile.plan import Plan, Turn
     from fabfile.session import confirm, connected
     from fabfile.strategies.stages import of_roles, stages
-    from fabfile.plan import Turn
 
     with connected(env, inventory, hosts or None) as session:
         session.probe()

@@ -1,0 +1,73 @@
+"""What PostgreSQL and HAProxy of a lab are told. Text only; ``furnish`` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+
+from fabfile.lab.model import LabHost
+
+WEB_PORT = 8000
+
+# fsync off: the disk is memory anyway, so a sync protects nothing and only costs time.
+# A power cut of a host keeps its disk, and with it all that PostgreSQL had written.
+# The log goes where Debian puts it: /var/log/postgresql/postgresql-*-main.log
+POSTGRESQL_CONF = """\
+listen_addresses = '*'
+fsync = off
+log_statement = ddl
+log_connections = on
+log_line_prefix = '%m pid=%p user=%u db=%d app=%a host=%h '
+"""
+
+# As many statements as roles and databases, because CREATE DATABASE refuses a transaction.
+POSTGRESQL_SHOP = """\
+SELECT 'CREATE ROLE shop LOGIN CREATEDB PASSWORD ''shop'''
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'shop') \\gexec
+SELECT 'CREATE DATABASE shop OWNER shop'
+    WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'shop') \\gexec
+"""
+
+
+def postgresql_access(network: IPv4Network) -> str:
+    """The line of ``pg_hba.conf`` that lets the lab in, by password."""
+    return f"host all all {network} scram-sha-256\n"
+
+
+def haproxy_config(hosts: Sequence[LabHost]) -> str:
+    """One backend ``web`` with every host of the group ``web``."""
+    servers = "".join(
+        f"    server {host.name} {host.address}:{WEB_PORT}\n"
+        for host in hosts
+        if "web" in host.groups
+    )
+    return f"""\
+global
+    log /dev/log local0
+    user haproxy
+    group haproxy
+    stats socket /run/haproxy/admin.sock user haproxy group haproxy mode 660 level admin
+    stats timeout 30s
+
+defaults
+    mode http
+    log global
+    option httplog
+    option dontlognull
+    option http-keep-alive
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+    timeout queue 10s
+    timeout http-keep-alive 30s
+
+frontend http
+    bind :80
+    default_backend web
+
+backend web
+    balance roundrobin
+    option redispatch
+    option httpchk GET /healthz
+    default-server check inter 500ms fall 2 rise 1
+{servers}"""

@@ -1,0 +1,162 @@
+"""What has to be done once before a host can be deployed to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from fabfile.display.lines import Lines
+from fabfile.engine.fleet import FleetTransport, everywhere
+from fabfile.engine.outcome import Outcome
+from fabfile.engine.transport import Call
+from fabfile.environment import Environment
+from fabfile.errors import Failed, Refused, UsageError
+from fabfile.session import connected
+from inventories.model import Host
+from roles.app import AppSettings
+from roles.command import as_root, command
+from roles.onhost import ship
+from roles.role import HostFacts, Release, Target
+from roles.templates import render
+from roles.wsgi import applies, manager_of
+from roles.wsgi.manager import Systemd
+
+PACKAGES = ("rsync", "python3", "sudo", "util-linux", "coreutils", "ca-certificates")
+
+
+def arguments(environment: Environment, host: Host) -> dict[str, object]:
+    """What ``roles/onhost/setup.py`` is told. Raises :class:`UsageError`."""
+    deploy = host.connection.user
+    if not deploy:
+        raise UsageError(f"{host.where('ansible_user')}: missing; name the ordinary user who "
+                         f"deploys, for example deploy")
+    if deploy == "root":
+        raise UsageError(f"{host.where('ansible_user')}: root; name an ordinary user who deploys, "
+                         f"for example deploy; it is created")
+    app = environment.of(AppSettings, "app", host)
+    units = {each.unit_path: each.unit() for each in systemd_units(environment, host)}
+    rules = render("app/templates/sudoers.j2", app=app, deploy=deploy, verbs=Systemd.VERBS,
+                   units=[path.rpartition("/")[2] for path in units])
+    return {
+        "root": app.folder,
+        "deploy": deploy,
+        "service": app.user,
+        "packages": list(PACKAGES),
+        "units": units,
+        "sudoers": [f"/etc/sudoers.d/fabfleet-{app.name}", rules],
+    }
+
+
+def systemd_units(environment: Environment, host: Host) -> list[Systemd]:
+    nothing = Release("", "", "", "", 0, 0)
+    target = Target(host, environment.paths(host), environment.settings[host.name],
+                    HostFacts(host.name), nothing)
+    if not applies(target):
+        return []
+    found = manager_of(target)
+    return [found] if isinstance(found, Systemd) else []
+
+
+def prepare_hosts(
+    env: str, inventory: str, hosts: str | None, user: str, dry_run: bool, yes: bool
+) -> None:
+    """``fab hosts.setup``. All hosts at once; every failure is shown."""
+    with connected(env, inventory, hosts) as session:
+        remote = [host for host in session.hosts if host.connection.kind == "ssh"]
+        for host in session.hosts:
+            if host not in remote:
+                session.lines.write(f"{host.name}: local, needs no setup")
+        told = {host.name: arguments(session.environment, host) for host in remote}
+        if dry_run:
+            _show(session.lines, told)
+            return
+        as_admin = [_as(host, user) for host in remote]
+        outcomes = everywhere(
+            as_admin, lambda host: _setup(session.transport, host, told[host.name])
+        )
+    failed = []
+    for name, outcome in outcomes.items():
+        if outcome:
+            changed = json.loads(outcome.stdout.splitlines()[-1])["changed"]
+            said = "; ".join(changed) if changed else "nothing to change"
+            session.lines.write(f"{name}: ready: {said}")
+        else:
+            failed.append(f"{name}: {outcome.kind.value}: {outcome.reason}")
+    if failed:
+        raise Failed("\n".join(failed))
+
+
+def _as(host: Host, user: str) -> Host:
+    return replace(host, variables={**host.variables, "ansible_user": user})
+
+
+def _setup(transport: FleetTransport, host: Host, told: dict[str, object]) -> Outcome:
+    python = command(host.connection.python or "python3", "-I")
+    line = ship.line(python)
+    if host.connection.user != "root":
+        line = as_root(line)
+    return transport.run(host, Call(line.line, ship.package("setup", told, {}), timeout=900))
+
+
+def _show(lines: Lines, told: dict[str, dict[str, object]]) -> None:
+    for name, each in told.items():
+        lines.write(f"{name}: user {each['deploy']}, service {each['service']}, {each['root']}")
+        units, sudoers = each["units"], each["sudoers"]
+        assert isinstance(units, dict) and isinstance(sudoers, list)
+        for path, text in [*units.items(), sudoers]:
+            lines.write(f"--- {path}")
+            lines.write(text)
+
+
+def trust_hosts(
+    env: str, inventory: str, hosts: str | None, replacing: bool, yes: bool
+) -> None:
+    """``fab hosts.trust``: show each host's key, then write it to the team's known_hosts."""
+    from fabfile.engine import ssh
+    from fabfile.engine.outcome import Kind
+
+    with connected(env, inventory, hosts) as session:
+        file = Path(session.environment.known_hosts[0])
+        for host in session.hosts:
+            if host.connection.kind != "ssh":
+                continue
+            try:
+                target, key = ssh.scan(host, session.environment.known_hosts)
+            except ssh.CannotConnect as error:
+                raise Failed(f"{host.name}: {error}") from None
+            known = ssh.known_keys(target.host_key_name, target.known_hosts)
+            try:
+                ssh.check_host_key(target, key, known)
+                session.lines.write(f"{host.name}: already known: {ssh.fingerprint(key)}")
+                continue
+            except ssh.CannotConnect as error:
+                assert error.kind is Kind.REFUSED
+                if known and not replacing:
+                    raise Refused(f"{host.name}: {error}") from None
+            session.lines.write(f"{host.name}: {target.host_key_name} shows {ssh.fingerprint(key)}")
+            if not yes and not _asked(host.name):
+                raise Refused(f"{host.name}: its key was not accepted")
+            _write(file, target.host_key_name, f"{key.get_name()} {key.get_base64()}")
+            foreign = [each.file for each in known if each.file != str(file)]
+            if foreign:
+                session.lines.note(f"{foreign[0]} still has the old key: remove it there with "
+                                   f"ssh-keygen -R {target.host_key_name} -f {foreign[0]}")
+            session.lines.write(f"{host.name}: written to {file}")
+
+
+def _asked(name: str) -> bool:
+    if not sys.stdin.isatty():
+        raise Refused(f"{name}: nobody can be asked here; compare the key, then add --yes")
+    return input("Is this the host's own key? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _write(file: Path, name: str, key: str) -> None:
+    """One line a host and kind of key; an older line for the same is replaced."""
+    old = file.read_text().splitlines() if file.is_file() else []
+    kind = key.split()[0]
+    kept = [line for line in old if line.split()[:2] != [name, kind]]
+    new = file.with_suffix(".new")
+    new.write_text("\n".join([*kept, f"{name} {key}"]) + "\n")
+    new.rename(file)

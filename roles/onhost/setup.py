@@ -1,0 +1,149 @@
+"""Prepare a fresh Debian or Ubuntu host, as root. Running it again changes nothing more.
+
+ARGUMENTS: root, deploy, service (users), packages, units ({path: text}), sudoers ([path, text]).
+Prints a line for everything that it changed.
+"""
+
+import json
+import os
+import pwd
+import grp
+import shutil
+import subprocess
+import sys
+
+ARGUMENTS = globals()["ARGUMENTS"]
+changed = []
+
+
+def run(*words):
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False,
+                          env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+    if done.returncode:
+        text = done.stdout.decode("utf-8", "replace").strip()
+        sys.exit("%s: exit status %d: %s" % (" ".join(words), done.returncode, text[-1500:]))
+    return done.stdout.decode("utf-8", "replace")
+
+
+def packages():
+    asked = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n",
+                            *ARGUMENTS["packages"]], stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL, check=False)
+    there = {line.split()[0] for line in asked.stdout.decode().splitlines()
+             if line.endswith(" installed")}
+    missing = [each for each in ARGUMENTS["packages"] if each not in there]
+    if missing:
+        run("apt-get", "update", "-q")
+        run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing)
+        changed.append("installed " + " ".join(missing))
+
+
+def exists(user):
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return None
+
+
+def users():
+    deploy, service = ARGUMENTS["deploy"], ARGUMENTS["service"]
+    if service and not exists(service):
+        run("useradd", "--system", "--user-group", "--home-dir", ARGUMENTS["root"],
+            "--no-create-home", "--shell", "/usr/sbin/nologin", service)
+        changed.append("user %s" % service)
+    if not exists(deploy):
+        run("useradd", "--create-home", "--shell", "/bin/bash", deploy)
+        changed.append("user %s" % deploy)
+    wanted = ["systemd-journal"] + ([service] if service and service != deploy else [])
+    for group in wanted:
+        if deploy not in grp.getgrnam(group).gr_mem:
+            run("usermod", "--append", "--groups", group, deploy)
+            changed.append("%s is in the group %s" % (deploy, group))
+    keys()
+
+
+def keys():
+    """Whoever may log in as root may log in as the deploy user, where that has no keys yet."""
+    account = pwd.getpwnam(ARGUMENTS["deploy"])
+    folder = os.path.join(account.pw_dir, ".ssh")
+    path = os.path.join(folder, "authorized_keys")
+    ours = os.path.expanduser("~/.ssh/authorized_keys")
+    if os.path.exists(path) or account.pw_uid == os.getuid() or not os.path.exists(ours):
+        return
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    shutil.copyfile(ours, path)
+    os.chmod(path, 0o600)
+    for each in (folder, path):
+        os.chown(each, account.pw_uid, account.pw_gid)
+    changed.append("keys of %s from root's authorized_keys" % account.pw_name)
+
+
+def folders():
+    root, deploy = ARGUMENTS["root"], pwd.getpwnam(ARGUMENTS["deploy"])
+    group = pwd.getpwnam(ARGUMENTS["service"] or ARGUMENTS["deploy"]).pw_gid
+    for path, mode in ((root, 0o755), (os.path.join(root, "shared"), 0o2775)):
+        if not os.path.isdir(path):
+            os.makedirs(path)
+            changed.append("folder %s" % path)
+        status = os.stat(path)
+        if (status.st_uid, status.st_gid) != (deploy.pw_uid, group):
+            os.chown(path, deploy.pw_uid, group)
+            changed.append("owner of %s" % path)
+        if status.st_mode & 0o7777 != mode:
+            os.chmod(path, mode)
+
+
+def write(path, text, mode):
+    try:
+        with open(path, encoding="utf-8") as old:
+            if old.read() == text:
+                return False
+    except FileNotFoundError:
+        pass
+    with open(path + ".new", "w", encoding="utf-8") as new:
+        new.write(text)
+    os.chmod(path + ".new", mode)
+    os.rename(path + ".new", path)
+    changed.append(path)
+    return True
+
+
+def sudoers():
+    path, text = ARGUMENTS["sudoers"]
+    # visudo reads a file that sudo does not yet, so a mistake can lock nobody out.
+    draft = "/etc/.fabfleet-sudoers"
+    with open(draft, "w", encoding="utf-8") as new:
+        new.write(text)
+    os.chmod(draft, 0o440)
+    try:
+        run("visudo", "-c", "-q", "-f", draft)
+    finally:
+        os.remove(draft)
+    write(path, text, 0o440)
+
+
+def units():
+    news = [write(path, text, 0o644) for path, text in sorted(ARGUMENTS["units"].items())]
+    if any(news):
+        run("systemctl", "daemon-reload")
+    for path in ARGUMENTS["units"]:
+        name = os.path.basename(path)
+        if subprocess.call(["systemctl", "-q", "is-enabled", name],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            run("systemctl", "enable", "-q", name)
+            changed.append("enabled %s" % name)
+
+
+def main():
+    if os.getuid() != 0:
+        sys.exit("this needs root: connect as root, or as a user whom sudo lets in unasked")
+    packages()
+    users()
+    folders()
+    sudoers()
+    units()
+    print(json.dumps({"changed": changed}))
+
+
+main()
