@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fabfile.display.lines import fold
 from fabfile.engine.events import Failure
 from fabfile.engine.outcome import Kind
 from fabfile.engine.run import Result
@@ -14,9 +15,7 @@ from roles.role import HostFacts
 def failure_text(
     plan: Plan, result: Result, facts: Mapping[str, HostFacts], again: str
 ) -> str:
-    lines: list[str] = []
-    for failure in result.failures:
-        lines += _failure(failure)
+    lines = _told(result.failures)
     if result.interrupted and not result.failures:
         lines.append(f"interrupted after the stage {result.reached or 'none'}")
     for host, step in result.running.items():
@@ -29,20 +28,54 @@ def failure_text(
     return "\n".join(lines)
 
 
-def _failure(failure: Failure) -> list[str]:
-    outcome, step = failure.outcome, failure.step
+def _told(failures: list[Failure]) -> list[str]:
+    """Hosts that failed in the same way are told of together."""
+    alike: dict[tuple[str, str, str], list[Failure]] = {}
+    for failure in failures:
+        key = (failure.step.name, failure.outcome.kind.value, _neutral(failure))
+        alike.setdefault(key, []).append(failure)
+    return [line for group in alike.values() for line in _failure(group)]
+
+
+def _neutral(failure: Failure) -> str:
+    return failure.outcome.reason.strip().replace(failure.step.host, "\0")
+
+
+def _failure(group: list[Failure]) -> list[str]:
+    first = group[0]
+    outcome, step = first.outcome, first.step
+    hosts = fold(each.step.host for each in group)
     kind = "" if outcome.kind is Kind.FAILED else f"{outcome.kind.value}: "
     reason = outcome.reason.strip().splitlines() or [f"exit status {outcome.exit}"]
-    lines = [f"{step.host}: {step.name}: {kind}{reason[0]}"]
-    lines += [f"    {line}" for line in reason[1:][-30:]]
-    if failure.diagnosis:
-        lines.append("  the last lines of its log:")
-        lines += [f"    {line}" for line in failure.diagnosis.splitlines()[-30:]]
-    if failure.recovered is True:
-        lines.append(f"{step.host}: put back on the release it had")
-    if failure.recovered is False:
-        lines.append(f"{step.host}: COULD NOT BE PUT BACK; it needs a look")
+    lines = [f"{hosts}: {step.name}: {kind}{headline(reason)}"]
+    lines += [f"    {line}" for line in reason[-30:] if len(reason) > 1]
+    for failure in group:
+        if failure.diagnosis:
+            lines.append(f"  {failure.step.host}: the last lines of its log:")
+            lines += [f"    {line}" for line in unrepeated(failure.diagnosis.splitlines())[-30:]]
+    for failure in group:
+        if failure.recovered is True:
+            lines.append(f"{failure.step.host}: put back on the release it had")
+        if failure.recovered is False:
+            lines.append(f"{failure.step.host}: COULD NOT BE PUT BACK; it needs a look")
     return lines
+
+
+def headline(reason: list[str]) -> str:
+    """The line that says most: a traceback says it last, everything else first."""
+    is_traceback = any(line.lstrip().startswith("Traceback ") for line in reason)
+    return reason[-1].strip() if is_traceback else reason[0]
+
+
+def unrepeated(lines: list[str]) -> list[str]:
+    """The same line many times in a row is shown once, with the number."""
+    shown: list[tuple[str, int]] = []
+    for line in lines:
+        if shown and shown[-1][0] == line:
+            shown[-1] = (line, shown[-1][1] + 1)
+        else:
+            shown.append((line, 1))
+    return [line if count == 1 else f"{line} ({count} times)" for line, count in shown]
 
 
 def states(facts: Mapping[str, HostFacts], release: str) -> list[str]:

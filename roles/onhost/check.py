@@ -6,6 +6,7 @@ checks. Exit 1 with the reason on standard error.
 """
 
 import importlib
+import io
 import os
 import re
 import sys
@@ -27,6 +28,14 @@ def default_settings():
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", found.group(1))
 
 
+def errors_only(text):
+    """Django lists warnings as well, and they would bury what stopped the release."""
+    head, mark, rest = text.partition("WARNINGS:\n")
+    if not mark:
+        return text
+    return head.rstrip() + "\n\n" + rest.rstrip().rpartition("\n")[2]
+
+
 def check():
     default_settings()
     import django
@@ -35,9 +44,9 @@ def check():
 
     try:
         django.setup()
-        call_command("check", *ARGUMENTS["arguments"])
+        call_command("check", *ARGUMENTS["arguments"], stdout=io.StringIO(), stderr=io.StringIO())
     except SystemCheckError as error:
-        fail("manage.py check: %s" % error)
+        fail("manage.py check: %s" % errors_only(str(error)))
     except Exception:
         fail("manage.py check:\n" + traceback.format_exc(limit=-3))
 
@@ -53,10 +62,10 @@ def load():
 
 def main():
     sys.path.insert(0, os.getcwd())
-    if ARGUMENTS["arguments"] is not None and os.path.exists("manage.py"):
-        check()
     if ARGUMENTS["application"]:
         load()
+    if ARGUMENTS["arguments"] is not None and os.path.exists("manage.py"):
+        check()
 
 
 main()

@@ -1,0 +1,46 @@
+"""Fleets of the lab for the stories told here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.fleet import Fleet
+
+NUMBER = int(os.environ.get("FABFLEET_TEST_LAB", "0"))
+
+
+def _fleet(folder: Path, web: int, number: int) -> Iterator[Fleet]:
+    made = Fleet(folder, web, number)
+    needs = made.lab.needs()
+    if needs and os.environ.get("CI"):
+        pytest.fail("the lab cannot run: " + "; ".join(needs))
+    if needs:
+        pytest.skip("the lab cannot run here: " + "; ".join(needs))
+    try:
+        made.up()
+        yield made
+    finally:
+        made.lab.down(lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three web hosts; one boot for all stories."""
+    yield from _fleet(tmp_path_factory.mktemp("three"), 3, NUMBER)
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Ten web hosts, for the stories that are about many."""
+    yield from _fleet(tmp_path_factory.mktemp("ten"), 10, NUMBER + 50)
+
+
+@pytest.fixture
+def fleet(three: Fleet) -> Fleet:
+    """Three web hosts on which nothing was deployed yet."""
+    three.reset()
+    return three

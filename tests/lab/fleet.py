@@ -1,0 +1,220 @@
+"""A fleet of the lab as the tests use it: its own inventory, its own state, and ways to look at it
+that do not go through Fabfleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from fabfile.lab import Lab, LabHost
+from tests.sites import history
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROOT = "/srv/shop"
+T = TypeVar("T")
+
+
+def wait_for(what: str, condition: Callable[[], T], seconds: float = 20) -> T:
+    """The first true answer of ``condition``; fails with ``what`` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
+
+
+class Fleet:
+    """``web`` web hosts, a database and a proxy. ``number`` keeps labs of parallel runs apart."""
+
+    def __init__(self, folder: Path, web: int, number: int) -> None:
+        self.folder = folder
+        self.env = f"t{number}"
+        self.net = f"10.{90 + number}.0"
+        self.web = [f"web{i}" for i in range(1, web + 1)]
+        self.address = {name: f"{self.net}.{10 + i}" for i, name in enumerate(self.web, 1)}
+        self.address |= {"db1": f"{self.net}.101", "proxy1": f"{self.net}.102"}
+        groups = {name: ("web",) for name in self.web} | {"db1": ("db",), "proxy1": ("proxy",)}
+        hosts = [LabHost(name, self.address[name], groups[name]) for name in groups]
+        self.lab = Lab(self.env, hosts)
+        self.site = folder / "site"
+        self.state = folder / "state"
+        self.inventory = folder / "inventories"
+
+    # --- up and down ---------------------------------------------------------------------------
+
+    def up(self) -> None:
+        self.lab.up(lambda line: None)
+        history.build(self.site)
+        self.write_inventory()
+        self.fab("hosts.setup", check=0)
+
+    def write_inventory(self, **settings: Any) -> Path:
+        """The inventory of this fleet; ``settings`` replace keys of a role's mapping, as in
+        ``wsgi={"workers": 1}``, or take a variable away with None."""
+        folder = self.inventory / self.env
+        (folder / "group_vars").mkdir(parents=True, exist_ok=True)
+        hosts = {
+            "web": {"hosts": {name: {"ansible_host": self.address[name]} for name in self.web}},
+            "db": {"hosts": {"db1": {"ansible_host": self.address["db1"]}}},
+            "proxy": {"hosts": {"proxy1": {"ansible_host": self.address["proxy1"]}}},
+        }
+        variables: dict[str, Any] = {
+            "ansible_user": "deploy",
+            "ansible_ssh_private_key_file": str(self.lab.private_key),
+            "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={self.lab.known_hosts} "
+                                       f"-o GlobalKnownHostsFile=none -o IdentitiesOnly=yes",
+            "app": {
+                "name": "shop",
+                "user": "shop",
+                "env": {
+                    "SECRET_KEY": "x" * 60,
+                    "ALLOWED_HOSTS": "*",
+                    "DATABASE_URL": f"postgres://shop:shop@{self.address['db1']}:5432/shop",
+                    "HOST_NAME": "{{ inventory_hostname }}",
+                },
+                "urls": [f"http://{self.address['proxy1']}/"],
+            },
+            "release": {"repository": str(self.site), "ref": "v1"},
+            "migrations": {"host": "web1"},
+            "wsgi": {
+                "application": "config.wsgi:application",
+                "bind": "0.0.0.0:8000",
+                "options": ["--no-control-socket"],
+                "health": {"deadline": 10},
+            },
+        }
+        for role, changes in settings.items():
+            if isinstance(changes, dict):
+                merged = {**variables.get(role, {}), **changes}
+                variables[role] = {k: v for k, v in merged.items() if v is not None}
+            elif changes is None:
+                variables.pop(role, None)
+            else:
+                variables[role] = changes
+        (folder / "hosts.yml").write_text(yaml.safe_dump(hosts, sort_keys=False))
+        (folder / "group_vars" / "all.yml").write_text(yaml.safe_dump(variables, sort_keys=False))
+        return folder
+
+    # --- the tool ------------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "FABFLEET_INVENTORY": str(self.inventory),
+            "FABFLEET_ENV": self.env,
+            "FABFLEET_STATE": str(self.state),
+            "PYTHONPATH": str(CHECKOUT),
+        }
+
+    def start(
+        self, *words: str, driver: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """``fab WORDS`` in the background; ``driver`` is a script to start instead of fab."""
+        program = [driver] if driver else ["-m", "fabfile.program"]
+        return subprocess.Popen(
+            [sys.executable, *program, *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**self.environment, **(environment or {})}, start_new_session=True,
+        )
+
+    def fab(
+        self, *words: str, check: int | None = None, timeout: float = 120, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """``fab WORDS`` to its end; ``check`` is the exit status it must have."""
+        process = self.start(*words, **more)
+        out, err = process.communicate(timeout=timeout)
+        done = subprocess.CompletedProcess(words, process.returncode, out, err)
+        if check is not None:
+            assert done.returncode == check, f"{words}: exit {done.returncode}\n{out}\n{err}"
+        return done
+
+    def journals(self) -> list[Path]:
+        return sorted((self.state / f"shop-{self.env}").glob("*.jsonl"))
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The events of the newest run."""
+        return [json.loads(line) for line in self.journals()[-1].read_text().splitlines()]
+
+    # --- the hosts, looked at without the tool --------------------------------------------------
+
+    def on(self, host: str, line: str, check: bool = True) -> str:
+        """A shell line as root inside the host, without SSH."""
+        return self.lab.run(host, ["sh", "-c", line], check=check).stdout
+
+    def sql(self, statement: str, database: str = "shop") -> list[list[str]]:
+        """Rows of a query, straight from the database host."""
+        words = ["runuser", "-u", "postgres", "--", "psql", "-qAt", "-F", "\t", "-d", database,
+                 "-c", statement]
+        out = self.lab.run("db1", words).stdout
+        return [line.split("\t") for line in out.splitlines()]
+
+    def current(self, host: str) -> str:
+        """The id of the release that is current on a host, or ""."""
+        return self.on(host, f"readlink {ROOT}/current || true").strip().removeprefix("releases/")
+
+    def answer(self, host: str, path: str = "/healthz", timeout: float = 3) -> dict[str, Any]:
+        """The JSON that the host's own server answers; {} where it does not."""
+        port = "" if host == "proxy1" else ":8000"
+        try:
+            with urllib.request.urlopen(
+                f"http://{self.address[host]}{port}{path}", timeout=timeout
+            ) as answer:
+                found: dict[str, Any] = json.loads(answer.read())
+                return found
+        except (OSError, ValueError, urllib.error.HTTPError):
+            return {}
+
+    def migrations(self) -> list[str]:
+        """Applied migrations of the sample's own app, one entry per row."""
+        if not self.sql("select to_regclass('django_migrations')")[0][0]:
+            return []
+        rows = self.sql("select name from django_migrations where app='catalog' order by id")
+        return [row[0] for row in rows]
+
+    def reset(self) -> None:
+        """As after hosts.setup, but with the virtual environments and uv still there."""
+        for host in self.web:
+            self.on(host, f"systemctl stop shop-wsgi.service; systemctl reset-failed; cd {ROOT} && "
+                          f"rm -rf current releases static && cd .fabfleet 2>/dev/null && "
+                          f"rm -rf releases runs jobs history.jsonl lock freeze || true")
+        self.reset_database()
+        self.write_inventory()
+
+    def reset_database(self, template: str = "template1") -> None:
+        self.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname='shop'",
+                 "postgres")
+        self.sql("drop database if exists shop", "postgres")
+        self.sql(f"create database shop owner shop template {template}", "postgres")
+
+    @contextmanager
+    def sampled(self, look: Callable[[], T], every: float = 0.05) -> Iterator[list[tuple[float, T]]]:
+        """(time, answer) of ``look`` all the while, from a thread of its own."""
+        samples: list[tuple[float, T]] = []
+        stop = threading.Event()
+
+        def sample() -> None:
+            while not stop.wait(every):
+                samples.append((time.monotonic(), look()))
+
+        thread = threading.Thread(target=sample, daemon=True)
+        thread.start()
+        try:
+            yield samples
+        finally:
+            stop.set()
+            thread.join()
