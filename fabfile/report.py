@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fabfile.display.lines import fold
+from fabfile.display.lines import fold, headline
 from fabfile.engine.events import Failure
 from fabfile.engine.outcome import Kind
 from fabfile.engine.run import Result
@@ -47,7 +47,7 @@ def _failure(group: list[Failure]) -> list[str]:
     hosts = fold(each.step.host for each in group)
     kind = "" if outcome.kind is Kind.FAILED else f"{outcome.kind.value}: "
     reason = outcome.reason.strip().splitlines() or [f"exit status {outcome.exit}"]
-    lines = [f"{hosts}: {step.name}: {kind}{headline(reason)}"]
+    lines = [f"{hosts}: {step.name}: {kind}{headline(outcome.reason)}"]
     lines += [f"    {line}" for line in reason[-30:] if len(reason) > 1]
     for failure in group:
         if failure.diagnosis:
@@ -59,12 +59,6 @@ def _failure(group: list[Failure]) -> list[str]:
         if failure.recovered is False:
             lines.append(f"{failure.step.host}: COULD NOT BE PUT BACK; it needs a look")
     return lines
-
-
-def headline(reason: list[str]) -> str:
-    """The line that says most: a traceback says it last, everything else first."""
-    is_traceback = any(line.lstrip().startswith("Traceback ") for line in reason)
-    return reason[-1].strip() if is_traceback else reason[0]
 
 
 def unrepeated(lines: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fabfile.display.lines import Lines
+from fabfile.display.lines import Lines, screen
 from fabfile.engine import probe, source, wheels
 from fabfile.engine.fleet import FleetTransport
 from fabfile.engine.journal import Journal, new_run_id
@@ -198,7 +198,7 @@ def connected(
             listed = ", ".join(host.name for host in environment.hosts)
             raise Refused(f"--hosts={hosts}: none of these gets the code; those that do: {listed}")
     transport = FleetTransport(environment.known_hosts)
-    lines = Lines(sys.stderr if json else sys.stdout)
+    lines = screen(sys.stderr if json else sys.stdout)
     try:
         yield Session(environment, chosen, transport, lines, hosts is not None)
     finally:

@@ -15,7 +15,7 @@ from inventories.nearest import did_you_mean
 class Settings(BaseModel):
     """The base of every role's settings: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 S = TypeVar("S", bound=Settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -26,6 +27,15 @@ def fold(hosts: Iterable[str]) -> str:
         return ",".join(names)
 
 
+def headline(reason: str) -> str:
+    """The line that says most: a traceback says it last, everything else first."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    if not lines:
+        return "no reason was given"
+    is_traceback = any(line.startswith("Traceback ") for line in lines)
+    return lines[-1] if is_traceback else lines[0]
+
+
 class Lines:
     """A listener that writes a line for everything that happened."""
 
@@ -47,6 +57,9 @@ class Lines:
     def plan_started(self, plan: Plan) -> None:
         """Plans are shown before they run, by whoever made them."""
 
+    def plan_ended(self) -> None:
+        """What came of it is told by whoever ran it."""
+
     def stage_started(self, stage: Stage) -> None:
         hosts = fold(turn.host for turn in stage.turns)
         how = HOW[stage.mode] if len(stage.turns) > 1 else "once"
@@ -65,10 +78,17 @@ class Lines:
         mark = self.paint("ok", "green") if outcome else self.paint(outcome.kind.value, "red")
         took = f"{outcome.seconds:6.2f} s"
         self.write(f"  {step.host}  {step.name:<20} {took}  {mark}")
-        if outcome.kind is Kind.OK:
-            return
-        for line in outcome.reason.strip().splitlines()[-12:]:
-            self.write(f"      {line}")
+        if outcome.kind is not Kind.OK:
+            self.write(f"      {headline(outcome.reason)}")
 
     def note(self, text: str) -> None:
         self.write(f"  {self.paint(text, 'yellow')}")
+
+
+def screen(out: TextIO) -> Lines:
+    """The board where somebody looks at it, plain lines everywhere else."""
+    if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return Lines(out)
+    from fabfile.display.live import Board
+
+    return Board(out)

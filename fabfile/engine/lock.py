@@ -67,6 +67,7 @@ class FleetLock:
         self._stream: Stream | None = None
         self._guard = threading.RLock()
         self._stop = threading.Event()
+        self._heard = 0.0
         self._beating: threading.Thread | None = None
 
     def acquire(self) -> None:
@@ -104,6 +105,7 @@ class FleetLock:
             raise Unavailable(f"{self.host.name}: the lock gave no answer: {answer}")
         if self.written_before is None:
             self.written_before, self.abandoned = answer["before"], answer["abandoned"]
+        self._heard = time.monotonic()
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         with self._guard:
@@ -112,14 +114,21 @@ class FleetLock:
             self._stream.send(json.dumps(message))
             if self._stream.receive(ANSWER) is None:
                 raise ConnectionError("the lock's holder has ended")
+            self._heard = time.monotonic()
 
     def phase(self, name: str) -> None:
         """Say in the record what is going on now; takes the lock anew if the connection broke."""
         self.record["phase"] = name
+        self._heard = 0.0
         self.ensure()
 
     def ensure(self) -> None:
-        """Raises :class:`LockHeld` or :class:`Unavailable` where the lock is no longer ours."""
+        """Raises :class:`LockHeld` or :class:`Unavailable` where the lock is no longer ours.
+
+        Asked before every step, so it costs a round trip only when the last sign of life is old.
+        """
+        if self._stream is not None and time.monotonic() - self._heard < 2 * BEAT:
+            return
         deadline = time.monotonic() + 60
         while True:
             try:

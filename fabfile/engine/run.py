@@ -74,13 +74,16 @@ class Runner:
         result = Result()
         self.journal.write("plan", plan=to_json(plan))
         self._tell("plan_started", plan)
-        for stage in plan.stages:
-            if self.stopping:
-                break
-            result.reached = stage.name
-            self._stage(stage, result)
-            if result.failures:
-                break
+        try:
+            for stage in plan.stages:
+                if self.stopping:
+                    break
+                result.reached = stage.name
+                self._stage(stage, result)
+                if result.failures:
+                    break
+        finally:
+            self._tell("plan_ended")
         result.interrupted = self.stopping
         result.running = dict(self.running)
         self.journal.write("plan-ended", plan=plan.name, ok=bool(result),

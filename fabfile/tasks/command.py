@@ -62,4 +62,4 @@ def command(body: Callable[..., None]) -> Task[Callable[..., None]]:
                        f"(FABFLEET_DEBUG=1 shows where)", code=1) from None
 
     names = body.__code__.co_varnames[1 : body.__code__.co_argcount]
-    return task(guarded, help={name.replace("_", "-"): OPTIONS[name] for name in names})
+    return task(guarded, auto_shortflags=False, help={name.replace("_", "-"): OPTIONS[name] for name in names})

@@ -19,8 +19,11 @@ class SecretSettings(Settings):
     """Where the controller finds a secret: exactly one of the three."""
 
     env: str | None = None
+    """The name of an environment variable."""
     file: str | None = None
+    """The path of a file that holds it."""
     command: str | None = None
+    """A shell command that prints it, such as `pass show shop/database`."""
 
     def reference(self) -> SecretRef:
         for source in ("env", "file", "command"):

@@ -12,6 +12,7 @@ class DeploySettings(Settings):
     """The mapping ``deploy`` in the inventory."""
 
     strategy: Literal["rolling", "together"] = "rolling"
+    """rolling: one host at a time, no downtime. together: stop all, migrate, start all."""
     confirm: bool = False
     """Whether a person has to confirm the plan, or say --yes."""
 

@@ -19,15 +19,20 @@ class Hook(Settings):
     """One command. ``on`` is ``controller``, ``each`` (every host of the stage) or a host's name."""
 
     run: str
+    """A shell command."""
     on: str = CONTROLLER
+    """controller, each (every host of the stage), or one host's name."""
     timeout: Annotated[float, Field(gt=0)] = 300
+    """Seconds."""
 
 
 class HooksSettings(Settings):
     """The mapping ``hooks`` in the inventory: stage -> commands. ``turn`` is one host's turn."""
 
     before: dict[Moment, list[Hook]] = {}
+    """By stage: stage, stop, migrate, switch, start, roll, turn, finish. One that fails stops."""
     after: dict[Moment, list[Hook]] = {}
+    """The same stages."""
 
 
 class Hooks(Role):

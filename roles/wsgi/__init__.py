@@ -20,15 +20,18 @@ class HealthSettings(Settings):
     """How a healthy host is told from a sick one: asked over HTTP, on the host itself."""
 
     path: str = "/healthz"
+    """What is asked for."""
     host: str = "localhost"
     """The Host header to send."""
     status: int = 200
+    """The status of a healthy answer."""
     body: str | None = None
     """Text that has to be in the answer."""
     release: bool = True
     """Whether the answer has to name the release (in its body or in a header): only that proves
     that the new code answered."""
     in_a_row: Annotated[int, Field(ge=1)] = 2
+    """Healthy answers in a row that are wanted."""
     deadline: Annotated[float, Field(gt=0)] = 30
     """Seconds until a host counts as sick."""
     timeout: Annotated[float, Field(gt=0)] = 5
@@ -41,10 +44,13 @@ class WsgiSettings(Settings):
     application: str = ""
     """module:name of the WSGI application, as gunicorn takes it."""
     manager: Literal["systemd", "supervisor"] = "systemd"
+    """systemd: a system unit. supervisor: a supervisord of our own, where there is no root."""
     bind: str = "127.0.0.1:8000"
     """host:port or the absolute path of a socket."""
     workers: Annotated[int, Field(ge=1)] = 2
+    """gunicorn's worker processes."""
     threads: Annotated[int, Field(ge=1)] = 1
+    """Threads of each worker."""
     timeout: Annotated[int, Field(ge=0)] = 30
     """Seconds after which gunicorn ends a worker that does not answer."""
     graceful_timeout: Annotated[int, Field(ge=0)] = 30
@@ -52,11 +58,15 @@ class WsgiSettings(Settings):
     options: list[str] = []
     """More options for gunicorn."""
     groups: list[str] = ["web"]
+    """The groups whose hosts run the server."""
     supervisorctl: str = "supervisorctl"
+    """supervisor's control program on the host."""
     supervisord: str = "supervisord"
+    """supervisor itself on the host."""
     check: list[str] | None = ["--deploy", "--fail-level", "ERROR"]
     """Options for ``manage.py check`` before a release may serve; null turns it off."""
     health: HealthSettings = HealthSettings()
+    """When a host counts as healthy."""
 
     @field_validator("application")
     @classmethod
