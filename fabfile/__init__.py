@@ -2,7 +2,7 @@
 
 from invoke import Collection
 
-from fabfile.tasks import deploy, fleet, hosts, lab, service
+from fabfile.tasks import checks, deploy, fleet, hosts, lab, service
 
 ns = Collection()
 for _task in (
@@ -11,5 +11,6 @@ for _task in (
 ):
     ns.add_task(_task)
 ns.add_task(fleet.inventory_, name="inventory")
+ns.add_task(checks.run_tests)
 ns.add_collection(Collection.from_module(hosts))
 ns.add_collection(Collection.from_module(lab))

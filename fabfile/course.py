@@ -18,7 +18,7 @@ from fabfile.errors import Refused, UsageError
 from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
 from fabfile.strategies import rolling, staging, together
-from fabfile.strategies.targets import Fleet, is_live
+from fabfile.strategies.targets import Fleet
 from roles.role import Target
 
 STRATEGIES = {"rolling": rolling.plan, "together": together.plan}
@@ -52,6 +52,7 @@ def carry_out(wish: Wish) -> None:
     started = time.monotonic()
     with connected(wish.env, wish.inventory, wish.hosts, wish.json) as session:
         strategy = _strategy(wish, session)
+        session.find_secrets()
         source = _prepared(wish, session)
         fleet = session.fleet(source)
         session.refuse_problems(fleet)
@@ -66,7 +67,12 @@ def carry_out(wish: Wish) -> None:
             plan = STRATEGIES[strategy](fleet)
             show_plans(session, False, full=False, plans=[plan])
             run.execute_or_fail(plan, again)
-        _done(session, fleet, started)
+        _done(session, fleet, plan, time.monotonic() - started)
+        if wish.json:
+            print(json.dumps({"release": fleet.release.id, "commit": fleet.release.commit,
+                              "hosts": [target.name for target in fleet.targets],
+                              "migrations": list(fleet.pending), "urls": urls(session)},
+                             indent=1, sort_keys=True))
 
 
 def _stage(run: Run, fleet: Fleet, again: str) -> None:
@@ -149,13 +155,12 @@ def show_plans(session: Session, as_json: bool, full: bool, plans: Sequence[Plan
             session.lines.write(line)
 
 
-def _done(session: Session, fleet: Fleet, started: float) -> None:
-    app = session.environment.app
-    live = all(map(is_live, fleet.targets))
-    what = "already served" if live and not fleet.pending else "serves"
-    seconds = time.monotonic() - started
-    session.lines.write(f"{app.name} {fleet.release.id} {what} on {len(fleet.targets)} hosts "
-                        f"({seconds:.1f} s)")
+def _done(session: Session, fleet: Fleet, plan: Plan, seconds: float) -> None:
+    rolled = any(name == "release.switch" for name in (step.name for _, step in plan.steps()))
+    what = "serves" if rolled else "already served"
+    count = len(fleet.targets)
+    session.lines.write(f"{session.environment.app.name} {fleet.release.id} {what} on {count} "
+                        f"host{'' if count == 1 else 's'} ({seconds:.1f} s)")
     for url in urls(session):
         session.lines.write(f"  {url}")
 

@@ -32,7 +32,7 @@ def inventories_root(option: str | None = None) -> Path:
     if chosen:
         path = Path(chosen).expanduser()
         if not path.is_dir():
-            raise UsageError(f"--inventory={chosen}: no such folder; it has one folder per environment")
+            raise UsageError(f"--inventory={chosen}: no such folder; it holds the environments")
         return path
     here = Path("inventories")
     return here if here.is_dir() else CHECKOUT / "inventories"
@@ -161,16 +161,17 @@ def open_environment(environment: str | None, inventory: str | None = None) -> E
 def _hosts_with_code(inventory: Inventory) -> list[Host]:
     """Hosts in one of the groups that the release goes to."""
     found = []
+    usual = ReleaseSettings.model_fields["groups"].default
     for host in inventory.hosts.values():
         value = host.setting("release")
         groups = value.get("groups") if isinstance(value, Mapping) else None
-        wanted = groups if isinstance(groups, list) else ReleaseSettings.model_fields["groups"].default
+        wanted = groups if isinstance(groups, list) else usual
         if set(wanted) & set(host.groups):
             found.append(host)
     if not found:
         raise InventoryError(
             f"{inventory.path}: no host gets the code; put hosts in one of the groups "
-            f"{', '.join(ReleaseSettings.model_fields['groups'].default)}"
+            f"{', '.join(usual)}"
         )
     return found
 

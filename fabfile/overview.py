@@ -41,7 +41,7 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
                 "last_run": _last_run(session.environment),
             }, indent=1, sort_keys=True))
         else:
-            _print_status(session, facts, authority, unfinished)
+            _print_status(session, facts, authority)
         if failed:
             raise Unavailable("\n".join(f"{name}: {each.kind.value}: {probe.explain(each)}"
                                         for name, each in failed.items()))
@@ -56,8 +56,7 @@ def _brief(facts: HostFacts) -> dict[str, Any]:
 
 
 def _print_status(
-    session: Session, facts: Mapping[str, HostFacts], authority: HostFacts | None,
-    unfinished: list[str],
+    session: Session, facts: Mapping[str, HostFacts], authority: HostFacts | None
 ) -> None:
     write = session.lines.write
     newest = _newest(facts)
@@ -143,7 +142,9 @@ def releases(facts: Mapping[str, HostFacts]) -> list[dict[str, Any]]:
     records: dict[str, Mapping[str, Any]] = {}
     for each in facts.values():
         for record in each.history:
-            records[record["release"]] = record
+            # Going back to a release says nothing new of where it came from.
+            known = records.get(record["release"], {})
+            records[record["release"]] = {**known, **{k: v for k, v in record.items() if v}}
     ids = {release for each in facts.values() for release in each.releases}
     rows = []
     for release in ids:
@@ -186,8 +187,7 @@ def check_hosts(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
 
 def show_inventory(env: str, inventory: str, as_json: bool) -> None:
     """``fab inventory``: hosts, groups and settings; with JSON as ``ansible-inventory --list``."""
-    from fabfile.environment import open_environment
-    from fabfile.environment import inventories_root
+    from fabfile.environment import inventories_root, open_environment
     from inventories.load import load
 
     if as_json:
@@ -196,7 +196,7 @@ def show_inventory(env: str, inventory: str, as_json: bool) -> None:
         return
     environment = open_environment(env, inventory or None)
     print(f"{environment.name} ({environment.inventory.path})")
-    for name, group in environment.inventory.groups.items():
+    for name in environment.inventory.groups:
         members = ", ".join(host.name for host in environment.inventory.group(name))
         if members and name != "all":
             print(f"  {name}: {members}")

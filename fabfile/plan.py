@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from roles.command import (
-    Action, Command, LocalFile, OnController, OnHost, Raw, Run, SecretRef, Upload,
+    Action,
+    Command,
+    LocalFile,
+    OnController,
+    OnHost,
+    Raw,
+    Run,
+    SecretRef,
+    Upload,
 )
 from roles.role import Step
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 
+from fabfile.engine.programs import build_sample
 from fabfile.environment import CHECKOUT, inventories_root
 from fabfile.errors import Failed, UsageError
 from fabfile.lab import Lab, LabHost
@@ -32,12 +31,9 @@ def bring_up(env: str, inventory: str) -> None:
     lab = lab_of(env, inventory)
     lab.install_needs()
     lab.up(print)
-    built = subprocess.run(
-        [sys.executable, str(SITE), str(lab.directory / "site")], stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False,
-    )
-    if built.returncode != 0:
-        raise Failed(f"lab {env}: the sample site cannot be built: {built.stderr.strip()}")
+    problem = build_sample(SITE, lab.directory / "site")
+    if problem:
+        raise Failed(f"lab {env}: the sample site cannot be built: {problem}")
     prepare_hosts(env, inventory, None, "root", dry_run=False, yes=True)
     print(f"next: fab deploy --env={env}")
 

@@ -13,7 +13,7 @@ from fabfile.engine.outcome import Outcome
 from fabfile.engine.transport import Call
 from fabfile.environment import Environment
 from fabfile.errors import Failed, Refused, UsageError
-from fabfile.session import connected
+from fabfile.session import confirm, connected
 from inventories.model import Host
 from roles.app import AppSettings
 from roles.command import as_root, command
@@ -72,6 +72,7 @@ def prepare_hosts(
         if dry_run:
             _show(session.lines, told)
             return
+        confirm(session, yes)
         as_admin = [_as(host, user) for host in remote]
         outcomes = everywhere(
             as_admin, lambda host: _setup(session.transport, host, told[host.name])
@@ -123,7 +124,9 @@ def trust_hosts(
             if host.connection.kind != "ssh":
                 continue
             try:
-                target, key = ssh.scan(host, session.environment.known_hosts)
+                target, key = ssh.scan(
+                    host, session.environment.known_hosts, session.environment.name
+                )
             except ssh.CannotConnect as error:
                 raise Failed(f"{host.name}: {error}") from None
             known = ssh.known_keys(target.host_key_name, target.known_hosts)

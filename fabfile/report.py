@@ -6,23 +6,27 @@ from collections.abc import Mapping
 
 from fabfile.display.lines import fold, headline
 from fabfile.engine.events import Failure
-from fabfile.engine.outcome import Kind
+from fabfile.engine.outcome import Kind, Outcome
 from fabfile.engine.run import Result
 from fabfile.plan import Plan
 from roles.role import HostFacts
 
 
 def failure_text(
-    plan: Plan, result: Result, facts: Mapping[str, HostFacts], again: str
+    plan: Plan, result: Result, facts: Mapping[str, HostFacts], silent: Mapping[str, Outcome],
+    again: str,
 ) -> str:
+    """``facts`` are of the hosts that answer now, ``silent`` are the others."""
     lines = _told(result.failures)
+    lines += _sudo_hint(plan, result.failures)
     if result.interrupted and not result.failures:
         lines.append(f"interrupted after the stage {result.reached or 'none'}")
     for host, step in result.running.items():
         lines.append(f"{host}: {step} may still be running there")
-    if facts:
+    if facts or silent:
         lines.append("where every host is now:")
         lines += [f"  {line}" for line in states(facts, plan.release)]
+        lines += [f"  {name}  did not answer: {each.reason}" for name, each in silent.items()]
     if again:
         lines.append(f"next: {again}")
     return "\n".join(lines)
@@ -59,6 +63,15 @@ def _failure(group: list[Failure]) -> list[str]:
         if failure.recovered is False:
             lines.append(f"{failure.step.host}: COULD NOT BE PUT BACK; it needs a look")
     return lines
+
+
+def _sudo_hint(plan: Plan, failures: list[Failure]) -> list[str]:
+    """sudo puts its own name before what it refuses, whatever the language."""
+    hosts = fold(each.step.host for each in failures if each.outcome.stderr.startswith("sudo: "))
+    if not hosts:
+        return []
+    setup = f"fab hosts.setup --env={plan.environment} --hosts={hosts}"
+    return [f"{hosts}: sudo lacks the rules that a deploy needs; write them anew: {setup}"]
 
 
 def unrepeated(lines: list[str]) -> list[str]:

@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabfile.display.lines import Lines, screen
-from fabfile.engine import probe, source, wheels
+from fabfile.engine import probe, secrets, source, wheels
 from fabfile.engine.fleet import FleetTransport
 from fabfile.engine.journal import Journal, new_run_id
 from fabfile.engine.lock import FleetLock, describe
+from fabfile.engine.outcome import Outcome
 from fabfile.engine.run import Result, Runner, interruptible
 from fabfile.environment import Environment, open_environment
-from fabfile.errors import Failed, Interrupted, Refused
+from fabfile.errors import Failed, Interrupted, Refused, UsageError
 from fabfile.plan import Plan
 from fabfile.strategies import preflight
 from fabfile.strategies.targets import Fleet, bare_target, named, with_runtime
 from inventories.model import Host
+from roles.app import AppSettings
 from roles.python import PythonSettings
 from roles.release import ReleaseSettings
 from roles.role import HostFacts, Release, Target, Wheelhouse
@@ -48,6 +50,20 @@ class Session:
         """Facts of all wanted hosts, or one error that names every host that failed."""
         self.facts = probe.look_or_refuse(self.transport, self.environment, self.wanted)
         return self.facts
+
+    def find_secrets(self) -> None:
+        """Look every secret up before anything is touched. Raises :class:`UsageError` for all that
+        are missing."""
+        missing: dict[str, None] = {}
+        for host in self.hosts:
+            app = self.environment.of(AppSettings, "app", host)
+            for name, each in app.secrets.items():
+                try:
+                    secrets.resolve(each.reference())
+                except UsageError as error:
+                    missing[f"{host.where('app', 'secrets', name)}: {error}"] = None
+        if missing:
+            raise UsageError("\n".join(missing))
 
     # --- what is to be deployed --------------------------------------------------------------
 
@@ -171,16 +187,16 @@ class Run:
     def failure(self, plan: Plan, result: Result, again: str) -> Failed | Interrupted | Refused:
         from fabfile.report import failure_text
 
-        if self.runner.aborted:
-            facts: dict[str, HostFacts] = {}
-        else:
-            facts, _ = probe.look(self.session.transport, self.session.environment,
-                                  self.session.wanted)
+        facts: dict[str, HostFacts] = {}
+        silent: dict[str, Outcome] = {}
+        if not self.runner.aborted:
+            facts, silent = probe.look(self.session.transport, self.session.environment,
+                                       self.session.wanted)
         judged = [each for each in result.failures if each.step.judges]
         if judged and plan.name == "stage":
-            text = failure_text(plan, result, {}, "")
+            text = failure_text(plan, result, {}, {}, "")
             return Refused(f"{text}\nthe release was refused; nothing was changed")
-        text = failure_text(plan, result, facts, again)
+        text = failure_text(plan, result, facts, silent, again)
         return Interrupted(text) if result.interrupted and not result.failures else Failed(text)
 
 
@@ -196,8 +212,8 @@ def connected(
         chosen = tuple(host for host in environment.hosts if host.name in picked)
         if not chosen:
             listed = ", ".join(host.name for host in environment.hosts)
-            raise Refused(f"--hosts={hosts}: none of these gets the code; those that do: {listed}")
-    transport = FleetTransport(environment.known_hosts)
+            raise UsageError(f"--hosts={hosts}: none of these gets the code; those that do: {listed}")
+    transport = FleetTransport(environment.known_hosts, environment.name)
     lines = screen(sys.stderr if json else sys.stdout)
     try:
         yield Session(environment, chosen, transport, lines, hosts is not None)

@@ -6,12 +6,12 @@ The checks lie in ``roles/<role>/checks/``; ``verification_plugin`` gives them a
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import shlex
 import tempfile
 from pathlib import Path
 
 from fabfile.engine.fleet import everywhere
+from fabfile.engine.programs import run_attached
 from fabfile.engine.ssh_config import SshConfigError, resolve
 from fabfile.errors import Failed, Refused
 from fabfile.session import connected
@@ -57,7 +57,7 @@ def _section(host: Host, known_hosts: tuple[str, ...]) -> str:
         f"  IdentitiesOnly {'yes' if target.identities_only else 'no'}",
         *(f"  IdentityFile {path}" for path in target.identity_files),
         *((f"  HostKeyAlias {target.key_alias}",) if target.key_alias else ()),
-        *((f"  ProxyCommand {subprocess.list2cmdline(target.proxy)}",) if target.proxy else ()),
+        *((f"  ProxyCommand {shlex.join(target.proxy)}",) if target.proxy else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -65,7 +65,7 @@ def _section(host: Host, known_hosts: tuple[str, ...]) -> str:
 def _pytest(environment: str, inventory: str, hosts: list[str], config: Path) -> int:
     checks = sorted(str(path) for path in HERE.glob("*/checks"))
     command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "fabfile.verification_plugin",
+        "-m", "pytest", "-q", "-p", "fabfile.verification_plugin",
         "-p", "no:pytest11.testinfra", "--tb=short",
         "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(HERE.parent),
         "-o", "python_files=check_*.py", "-o", "python_functions=check_*", *checks,
@@ -79,5 +79,4 @@ def _pytest(environment: str, inventory: str, hosts: list[str], config: Path) ->
     }
     if inventory:
         told["FABFLEET_INVENTORY"] = inventory
-    return subprocess.run(command, env={**os.environ, **told}, stdin=subprocess.DEVNULL,
-                          check=False).returncode
+    return run_attached(command, told)

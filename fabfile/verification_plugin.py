@@ -23,7 +23,7 @@ def _environment() -> Environment:
 @cache
 def _facts() -> dict[str, HostFacts]:
     environment = _environment()
-    transport = FleetTransport(environment.known_hosts)
+    transport = FleetTransport(environment.known_hosts, environment.name)
     try:
         chosen = [environment.inventory.hosts[name] for name in _names()]
         return look_or_refuse(transport, environment, chosen)

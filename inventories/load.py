@@ -21,9 +21,9 @@ from inventories.values import described
 
 _YAML = (".yml", ".yaml", ".json")
 
-# Ansible's defaults for what a folder holds beside inventory sources.
+# Ansible's defaults for what a folder holds beside inventory sources; and the team's known_hosts.
 _NO_SOURCE = re.compile(
-    r"^\.|^(host_vars|group_vars|vars_plugins|__pycache__)$"
+    r"^\.|^(host_vars|group_vars|vars_plugins|__pycache__)$|^known_hosts(\.|$)"
     r"|(\.pyc|\.pyo|\.swp|\.bak|~|\.rpm|\.md|\.txt|\.rst|\.orig|\.cfg|\.retry)$"
 )
 
@@ -105,7 +105,7 @@ def _candidates(folder: Path) -> list[Path]:
     return [entry for entry in sorted(folder.iterdir()) if not _NO_SOURCE.search(entry.name)]
 
 
-def _no_variables(kind: Literal["group_vars", "host_vars"], name: str) -> Variables:
+def _no_variables(_kind: Literal["group_vars", "host_vars"], _name: str) -> Variables:
     """For an inventory that comes with its variables resolved."""
     return {}
 

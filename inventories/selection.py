@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ClusterShell.NodeSet import (  # type: ignore[import-untyped]
+from ClusterShell.NodeSet import (
     RESOLVER_NOGROUP,
     NodeSet,
     NodeSetException,
 )
-from ClusterShell.NodeUtils import (  # type: ignore[import-untyped]
+from ClusterShell.NodeUtils import (
     GroupResolver,
     GroupResolverError,
     GroupSource,

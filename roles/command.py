@@ -76,7 +76,8 @@ def as_user(user: str | None, inner: Command) -> Command:
 
 def as_root(inner: Command) -> Command:
     """``inner`` through sudo; a rule written by ``fab hosts.setup`` has to allow exactly this."""
-    return Command(words=("sudo", "-n", *inner.words))
+    words = ("sh", "-c", inner.line) if inner.parts else inner.words
+    return command("sudo", "-n", *words)
 
 
 @dataclass(frozen=True)

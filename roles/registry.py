@@ -1,4 +1,4 @@
-"""Which roles there are: every folder of ``roles/`` that has a ``role``, in the order of ``after``."""
+"""Which roles there are: each folder of ``roles/`` with a ``role``, in the order of ``after``."""
 
 from __future__ import annotations
 
@@ -35,4 +35,5 @@ def _ordered(found: dict[str, Role]) -> list[str]:
     try:
         return list(sorter.static_order())
     except CycleError as error:
-        raise UsageError(f"roles/: roles wait for each other: {' -> '.join(error.args[1])}") from None
+        circle = " -> ".join(error.args[1])
+        raise UsageError(f"roles/: roles wait for each other: {circle}") from None

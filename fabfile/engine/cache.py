@@ -1,4 +1,4 @@
-"""The controller's cache: exported trees, wheelhouses, clones. All of it can be deleted any time."""
+"""The controller's cache: exported trees, wheelhouses, clones. It can be deleted any time."""
 
 from __future__ import annotations
 

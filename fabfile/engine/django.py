@@ -37,8 +37,11 @@ def ask_pending(transport: Transport, target: Target) -> Pending:
             return _read(json.loads(text.removeprefix(SENTINEL))["databases"])
     where = f"{target.name}: pending migrations cannot be read"
     reason = outcome.reason.strip()
-    error = Unavailable if "OperationalError" in reason else Failed
-    raise error(f"{where}: {reason}\nnothing that serves was changed")
+    if "OperationalError" in reason:
+        # The database did not answer; where in Django that was noticed helps nobody.
+        said = reason.partition("\nTraceback ")[0]
+        raise Unavailable(f"{where}: {said}\nnothing that serves was changed")
+    raise Failed(f"{where}: {reason}\nnothing that serves was changed")
 
 
 def _read(databases: Mapping[str, Mapping[str, Any]]) -> Pending:

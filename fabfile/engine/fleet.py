@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -23,19 +24,22 @@ T = TypeVar("T")
 class FleetTransport:
     """Local hosts and SSH hosts alike. Paramiko is only loaded for a fleet that needs it."""
 
-    def __init__(self, known_hosts: tuple[str, ...] = ()) -> None:
-        self.known_hosts = known_hosts
+    def __init__(self, known_hosts: tuple[str, ...] = (), environment: str = "") -> None:
+        self.known_hosts, self.environment = known_hosts, environment
         self._local = LocalTransport()
         self._ssh: SshTransport | None = None
+        self._guard = threading.Lock()
 
     def of(self, host: Host) -> Transport:
         if host.connection.kind == "local":
             return self._local
-        if self._ssh is None:
-            from fabfile.engine.ssh import SshTransport
+        # All hosts are first asked at once, and they have to share one transport.
+        with self._guard:
+            if self._ssh is None:
+                from fabfile.engine.ssh import SshTransport
 
-            self._ssh = SshTransport(self.known_hosts)
-        return self._ssh
+                self._ssh = SshTransport(self.known_hosts, self.environment)
+            return self._ssh
 
     def run(self, host: Host, call: Call) -> Outcome:
         return self.of(host).run(host, call)

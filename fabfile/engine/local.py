@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fabfile.engine import rsync
 from fabfile.engine.outcome import Kind, Outcome, of_exit
-from fabfile.engine.transport import GRACE, Call, Stream, Sync
+from fabfile.engine.transport import GRACE, Call, ConnectionBroken, Stream, Sync
 from inventories.model import Host
 
 
@@ -68,22 +68,20 @@ class LocalTransport:
         return rsync.locally(host.name, sync)
 
     def stream(self, host: Host, line: str, stdin: bytes) -> Stream:
-        process = self._start(line)
-        assert process.stdin is not None
-        process.stdin.write(stdin)
-        process.stdin.flush()
-        return ProcessStream(process)
+        stream = ProcessStream(self._start(line))
+        stream.write(stdin)
+        return stream
 
     def close(self) -> None:
         """Nothing is kept open."""
 
 
 def _collect(pipe: object, into: bytearray, tell: object) -> None:
-    read = pipe.read1  # type: ignore[attr-defined]
-    while block := read(1 << 16):
-        into += block
-        if callable(tell):
-            tell(block.decode("utf-8", "replace"))
+    with pipe as stream:  # type: ignore[attr-defined]
+        while block := stream.read1(1 << 16):
+            into += block
+            if callable(tell):
+                tell(block.decode("utf-8", "replace"))
 
 
 class ProcessStream:
@@ -107,9 +105,15 @@ class ProcessStream:
             self.ready.notify()
 
     def send(self, line: str) -> None:
+        self.write(line.encode() + b"\n")
+
+    def write(self, content: bytes) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(content)
+            self.process.stdin.flush()
+        except (OSError, ValueError) as error:
+            raise ConnectionBroken(str(error)) from error
 
     def receive(self, timeout: float) -> str | None:
         with self.ready:

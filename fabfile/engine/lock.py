@@ -1,4 +1,4 @@
-"""The fleet's lock, held on one host for as long as this process lives (``roles/onhost/lock.py``)."""
+"""The fleet's lock, held on one host while this process lives (``roles/onhost/lock.py``)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fabfile.engine.journal import operator
-from fabfile.engine.transport import Stream, Transport
-from fabfile.errors import FabfleetError, LockHeld, Unavailable
+from fabfile.engine.transport import ConnectionBroken, Stream, Transport
+from fabfile.errors import LockHeld, Unavailable
 from inventories.model import Host
 from roles.command import command
 from roles.onhost import ship
@@ -84,9 +84,7 @@ class FleetLock:
         try:
             self._stream = self.transport.stream(self.host, line, package)
             answer = json.loads(self._stream.receive(ANSWER) or "{}")
-        except (FabfleetError, KeyboardInterrupt):
-            raise
-        except Exception as error:
+        except (ConnectionBroken, TimeoutError, ValueError) as error:
             raise Unavailable(f"{self.host.name}: cannot ask for the lock: {error}") from None
         if "held" in answer:
             self._close()
@@ -110,10 +108,10 @@ class FleetLock:
     def _tell(self, message: Mapping[str, Any]) -> None:
         with self._guard:
             if self._stream is None:
-                raise ConnectionError("no connection to the lock")
+                raise ConnectionBroken("no connection to the lock")
             self._stream.send(json.dumps(message))
             if self._stream.receive(ANSWER) is None:
-                raise ConnectionError("the lock's holder has ended")
+                raise ConnectionBroken("the lock's holder has ended")
             self._heard = time.monotonic()
 
     def phase(self, name: str) -> None:
@@ -134,7 +132,7 @@ class FleetLock:
             try:
                 self._tell({"record": {"phase": self.record["phase"]}})
                 return
-            except Exception:  # whatever broke, the only question is whether we get it back
+            except (ConnectionBroken, TimeoutError):
                 self._close()
             try:
                 with self._guard:
@@ -148,15 +146,15 @@ class FleetLock:
         while not self._stop.wait(BEAT):
             try:
                 self._tell({"ping": True})
-            except Exception:  # the next ensure() takes it anew, or says that it is lost
-                self._close()
+            except (ConnectionBroken, TimeoutError):
+                self._close()  # the next ensure() takes it anew, or says that it is lost
 
     def release(self) -> None:
         """On every way out; what cannot be told to the host, the host notices by itself."""
         self._stop.set()
         try:
             self._tell({"release": True})
-        except Exception:
+        except (ConnectionBroken, TimeoutError):
             return  # the holder on the host sees the end of the connection
         finally:
             self._close()

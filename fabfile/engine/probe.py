@@ -57,8 +57,8 @@ def look(
 def read(host: str, outcome: Outcome) -> HostFacts:
     data: Mapping[str, Any] = json.loads(outcome.stdout)
     names = {each.name for each in fields(HostFacts)}
-    values = {key: tuple(value) if isinstance(value, list) else value
-              for key, value in data.items() if key in names}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                              for key, value in data.items() if key in names}
     return HostFacts(host=host, **values)
 
 

@@ -22,7 +22,7 @@ from shlex import quote
 from typing import Protocol
 
 from fabfile.engine.outcome import Kind, Outcome, of_exit
-from fabfile.engine.transport import Sync
+from fabfile.engine.transport import ConnectionBroken, Sync
 
 BRIDGE = Path(__file__).with_name("rsync_bridge.py")
 # Content decides, not times: a file of the same size and time with other content must arrive, and
@@ -31,6 +31,8 @@ OPTIONS = ("-rlp", "--checksum", "--delete", "--delete-excluded", "--force", "--
 
 
 class Pipe(Protocol):
+    """Bytes to and from a command on a host. Raises :class:`ConnectionBroken`."""
+
     def read(self) -> bytes: ...
     def write(self, block: bytes) -> None: ...
     def end_of_input(self) -> None: ...
@@ -130,7 +132,7 @@ class _Bridge(threading.Thread):
                 self.ran = True
                 self.pipe = self.open_pipe(wrapped(self.sync, receiver))
                 self._join(self.pipe, source, sink)
-            except Exception as error:  # any failure of the connection ends this one transfer
+            except (ConnectionBroken, OSError) as error:  # it ends this one transfer
                 self.error = error
                 for handle in (source, sink):
                     _close(handle)
@@ -151,7 +153,7 @@ class _Bridge(threading.Thread):
             while block := os.read(source, 1 << 18):
                 pipe.write(block)
             pipe.end_of_input()
-        except Exception as error:
+        except (ConnectionBroken, OSError) as error:
             self.error = self.error or error
         finally:
             _close(source)

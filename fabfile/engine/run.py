@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -119,7 +120,14 @@ class Runner:
 
     def _recover(self, stage: Stage, turn: Turn) -> bool:
         self._tell("note", f"{turn.host}: putting it back")
-        return all([self.step(stage, step) for step in turn.recover])
+        recovered = True
+        for step in turn.recover:
+            # Every step of the way back is tried, also after one of them failed.
+            outcome = self.step(stage, step)
+            recovered = recovered and bool(outcome)
+            if outcome.kind is Kind.UNREACHABLE:
+                break
+        return recovered
 
     def _diagnose(self, step: Step) -> str:
         texts = [self._act(step, action, "", "").stdout for action in step.diagnose]
@@ -213,8 +221,6 @@ class Runner:
         return line, ship.package(action.program, arguments, files)
 
     def _on_controller(self, step: Step, action: OnController) -> Outcome:
-        import os
-
         started = time.monotonic()
         environment = {**os.environ, **self.facts, **action.environment,
                        "FABFLEET_RUN": self.journal.run}
@@ -266,7 +272,9 @@ class Runner:
         if self.stopping:
             self.aborted = True
             self.transport.close()
+            return
         self.stopping = True
+        self._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
 
 
 def _append(step: Step, event: str, folder: str) -> str:
@@ -283,10 +291,8 @@ def interruptible(runner: Runner) -> Iterator[None]:
     """Ctrl-C and SIGTERM become the runner's interrupts."""
     import signal
 
-    def handle(number: int, frame: object) -> None:
+    def handle(_number: int, _frame: object) -> None:
         runner.interrupt()
-        if not runner.aborted:
-            runner._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

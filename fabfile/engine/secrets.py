@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from inventories.errors import UsageError
 from roles.command import SecretRef
 
 
+@cache
 def resolve(secret: SecretRef) -> str:
-    """Raises :class:`UsageError` without ever quoting a value."""
+    """The value, looked up once. Raises :class:`UsageError`, which never quotes a value."""
     where = f"secret {secret.source}:{secret.name}"
     if secret.source == "env":
         if secret.name not in os.environ:

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +58,14 @@ def export(settings: ReleaseSettings, where: str, ref: str | None, worktree: boo
     return _from_commit(repository, commit, wanted, settings)
 
 
-def git(repository: Path, *words: str, check: bool = True, **environment: str) -> str:
+def git(
+    repository: Path, *words: str, check: bool = True, environment: Mapping[str, str] | None = None
+) -> str:
+    """What git prints. Raises :class:`UsageError`; without ``check`` a failure is no text."""
     done = subprocess.run(
         ["git", "-C", str(repository), *words], stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, check=False, env={**os.environ, "GIT_TERMINAL_PROMPT": "0", **environment},
+        text=True, check=False,
+        env={**os.environ, "GIT_TERMINAL_PROMPT": "0", **(environment or {})},
     )
     if check and done.returncode != 0:
         raise UsageError(f"git {words[0]} in {repository}: {done.stderr.strip()}")
@@ -133,16 +137,16 @@ def _from_commit(repository: Path, commit: str, ref: str, settings: ReleaseSetti
             raise Refused(f"{repository}: {commit[:7]} has submodules, which are not exported: "
                           f"{paths}. Vendor them, or deploy a folder that holds everything")
         index = {"GIT_INDEX_FILE": str(new / "index")}
-        git(repository, "read-tree", commit, **index)
+        git(repository, "read-tree", commit, environment=index)
         git(repository, "--work-tree", str(tree.resolve()), "checkout-index", "--all", "--force",
-            **index)
+            environment=index)
         (new / "index").unlink()
         _exclude(tree, settings.exclude)
         _write_manifest(new)
 
     found = made_once("trees", key, make)
     when = git(repository, "show", "-s", "--date=format-local:%Y%m%d-%H%M%S", "--format=%cd",
-               commit, TZ="UTC").strip()
+               commit, environment={"TZ": "UTC"}).strip()
     return _source(found, f"{when}-{commit[:7]}", commit, ref, str(repository))
 
 

@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from paramiko.agent import AgentSSH
 from fabfile.engine import rsync
 from fabfile.engine.outcome import Kind, Outcome, of_exit
 from fabfile.engine.ssh_config import SshConfigError, Target, resolve
-from fabfile.engine.transport import GRACE, Call, Stream, Sync
+from fabfile.engine.transport import GRACE, Call, ConnectionBroken, Stream, Sync
 from inventories.model import Host
 
 WINDOW = 16 * 1024 * 1024
@@ -106,7 +107,7 @@ class CheckedConnection(Connection):
         target = self.target
         transport = None
         try:
-            link = self._dial()
+            link = self.dial()
             transport = paramiko.Transport(
                 link, default_window_size=WINDOW, default_max_packet_size=PACKET
             )
@@ -120,25 +121,27 @@ class CheckedConnection(Connection):
             check_host_key(target, transport.get_remote_server_key(), known)
             _authenticate(transport, target)
         except CannotConnect:
-            self._abandon(transport)
+            self.abandon(transport)
             raise
         except (OSError, EOFError, paramiko.SSHException) as error:
             detail = self._proxy_message()
-            self._abandon(transport)
+            self.abandon(transport)
             raise CannotConnect(Kind.UNREACHABLE, _unreachable(target, error, detail)) from error
-        self.client._transport = transport
+        self.client._transport = transport  # noqa: SLF001 - Fabric reads it there
         self.transport = transport
 
-    def _dial(self) -> socket.socket:
+    def dial(self) -> socket.socket:
+        """A socket to the host, through whatever proxy there is. Raises OSError."""
         target = self.target
         if not target.proxy:
             return socket.create_connection(
                 (target.hostname, target.port), timeout=target.connect_timeout
             )
         ours, theirs = socket.socketpair()
-        self._proxy_errors = tempfile.TemporaryFile()
+        self._proxy_errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the proxy
         self._proxy = subprocess.Popen(
-            target.proxy, stdin=theirs, stdout=theirs, stderr=self._proxy_errors,
+            target.proxy, stdin=theirs.fileno(), stdout=theirs.fileno(),
+            stderr=self._proxy_errors,
             start_new_session=True,
         )
         theirs.close()
@@ -151,7 +154,8 @@ class CheckedConnection(Connection):
         text: str = self._proxy_errors.read().decode("utf-8", "replace").strip()
         return text
 
-    def _abandon(self, transport: paramiko.Transport | None) -> None:
+    def abandon(self, transport: paramiko.Transport | None) -> None:
+        """End everything that dialling and connecting began."""
         if transport is not None:
             transport.close()
         if self._proxy is not None:
@@ -162,12 +166,12 @@ class CheckedConnection(Connection):
 
     def close(self) -> None:
         """Ends the connection and the process that dialled it."""
-        self._abandon(self.transport)
+        self.abandon(self.transport)
 
 
 def _unreachable(target: Target, error: BaseException, detail: str) -> str:
     where = f"{target.user}@{target.hostname} port {target.port}"
-    what = detail or str(error) or type(error).__name__
+    what = detail or getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         what = detail or f"no answer within {target.connect_timeout:g} s"
     return f"{where}: {what}"
@@ -186,7 +190,8 @@ def check_host_key(target: Target, key: paramiko.PKey, known: list[KnownKey]) ->
     """Raises :class:`CannotConnect` unless ``key`` is one that known_hosts has for this host."""
     blob = key.asbytes()
     where = f"host key of {target.host_key_name}"
-    trust = f"fab hosts.trust --hosts={target.name}"
+    env = f" --env={target.environment}" if target.environment else ""
+    trust = f"fab hosts.trust{env} --hosts={target.name}"
     if any(each.marker == "@revoked" and each.blob == blob for each in known):
         raise CannotConnect(Kind.REFUSED, f"{where}: {fingerprint(key)} is marked as revoked")
     plain = [each for each in known if not each.marker]
@@ -220,7 +225,8 @@ def _authenticate(transport: paramiko.Transport, target: Target) -> None:
             break
         except paramiko.AuthenticationException:
             continue
-    offered = ", ".join(tried) if tried else "no key to offer"
+    missing = ", ".join(path for path in target.identity_files if not os.path.isfile(path))
+    offered = ", ".join(tried) or f"no key, as there is none to offer (not there: {missing})"
     more = f" ({'; '.join(notes)})" if notes else ""
     raise CannotConnect(
         Kind.REFUSED,
@@ -265,8 +271,8 @@ def _agent_keys(target: Target) -> list[tuple[str, paramiko.PKey]]:
         link = socket.socket(socket.AF_UNIX)
         link.settimeout(5)
         link.connect(target.agent)
-        agent = AgentSSH()
-        agent._connect(link)
+        agent: Any = AgentSSH()
+        agent._connect(link)  # noqa: SLF001 - the only way to choose an agent's socket
         return [(f"agent key {key.comment or key.get_name()}", key) for key in agent.get_keys()]
     except (OSError, paramiko.SSHException):
         return []
@@ -281,7 +287,7 @@ def _public_blob(path: str) -> bytes | None:
 
 
 class Pulse:
-    """Asks the peer for a sign of life; a peer that gives none is cut off, so that nothing hangs."""
+    """Asks the peer for a sign of life; one that gives none is cut off, so that nothing hangs."""
 
     def __init__(self, transport: paramiko.Transport) -> None:
         self.transport = transport
@@ -314,8 +320,8 @@ class Pulse:
 class SshTransport:
     """One connection per host, opened when first needed."""
 
-    def __init__(self, known_hosts: tuple[str, ...] = ()) -> None:
-        self.known_hosts = known_hosts
+    def __init__(self, known_hosts: tuple[str, ...] = (), environment: str = "") -> None:
+        self.known_hosts, self.environment = known_hosts, environment
         self._links: dict[str, tuple[CheckedConnection, Pulse]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -332,7 +338,7 @@ class SshTransport:
                 known[1].stop()
                 known[0].close()
             try:
-                link = CheckedConnection(resolve(host, self.known_hosts))
+                link = CheckedConnection(resolve(host, self.known_hosts, self.environment))
             except SshConfigError as error:
                 raise CannotConnect(Kind.REFUSED, f"ssh configuration: {error}") from None
             link.open()
@@ -393,9 +399,10 @@ class SshTransport:
         return rsync.through(host.name, sync, lambda line: _Pipe(self._channel(host), line))
 
     def stream(self, host: Host, line: str, stdin: bytes) -> Stream:
-        channel = self._channel(host)
-        channel.exec_command(line)
-        channel.sendall(stdin)
+        with broken():
+            channel = self._channel(host)
+            channel.exec_command(line)
+            channel.sendall(stdin)
         return ChannelStream(channel)
 
     def close(self) -> None:
@@ -403,6 +410,17 @@ class SshTransport:
             pulse.stop()
             link.close()
         self._links.clear()
+
+
+@contextmanager
+def broken() -> Iterator[None]:
+    """Whatever Paramiko raises of a connection, as the one error of the seam."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (CannotConnect, OSError, EOFError, paramiko.SSHException) as error:
+        raise ConnectionBroken(str(error) or type(error).__name__) from error
 
 
 class _Reader:
@@ -457,18 +475,22 @@ class _Pipe:
         self.errors = bytearray()
 
     def read(self) -> bytes:
-        return self.channel.recv(1 << 18)
+        with broken():
+            return self.channel.recv(1 << 18)
 
     def write(self, block: bytes) -> None:
-        self.channel.sendall(block)
+        with broken():
+            self.channel.sendall(block)
 
     def end_of_input(self) -> None:
-        self.channel.shutdown_write()
+        with broken():
+            self.channel.shutdown_write()
 
     def finish(self) -> tuple[int | None, str]:
         """The exit status (None: unknown) and standard error, once both streams have ended."""
-        while block := self.channel.recv_stderr(1 << 16):
-            self.errors += block
+        with broken():
+            while block := self.channel.recv_stderr(1 << 16):
+                self.errors += block
         known = self.channel.status_event.wait(10)
         status = self.channel.recv_exit_status() if known else None
         self.channel.close()
@@ -487,13 +509,15 @@ class ChannelStream:
         self.buffer = b""
 
     def send(self, line: str) -> None:
-        self.channel.sendall(line.encode() + b"\n")
+        with broken():
+            self.channel.sendall(line.encode() + b"\n")
 
     def receive(self, timeout: float) -> str | None:
         deadline = time.monotonic() + timeout
         while b"\n" not in self.buffer:
             self.channel.settimeout(max(0.01, deadline - time.monotonic()))
-            block = self.channel.recv(65536)
+            with broken():
+                block = self.channel.recv(65536)
             if not block:
                 return None
             self.buffer += block
@@ -504,17 +528,19 @@ class ChannelStream:
         self.channel.close()
 
 
-def scan(host: Host, extra_known_hosts: tuple[str, ...]) -> tuple[Target, paramiko.PKey]:
+def scan(
+    host: Host, extra_known_hosts: tuple[str, ...], environment: str
+) -> tuple[Target, paramiko.PKey]:
     """The key that a host shows, without logging in. Raises :class:`CannotConnect`."""
-    target = resolve(host, extra_known_hosts)
+    target = resolve(host, extra_known_hosts, environment)
     link = CheckedConnection(target)
     try:
-        transport = paramiko.Transport(link._dial())
+        transport = paramiko.Transport(link.dial())
         transport.start_client(timeout=BANNER_TIMEOUT)
         key = transport.get_remote_server_key()
         transport.close()
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise CannotConnect(Kind.UNREACHABLE, _unreachable(target, error, "")) from error
     finally:
-        link._abandon(None)
+        link.abandon(None)
     return target, key

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from inventories.model import Host
 
@@ -17,7 +19,7 @@ class SshConfigError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """What OpenSSH would do for this host. ``proxy`` is the command line that dials it, or empty."""
+    """What OpenSSH would do for this host. ``proxy`` is the command line that dials it, or none."""
 
     name: str
     hostname: str
@@ -31,6 +33,7 @@ class Target:
     key_alias: str | None = None
     proxy: tuple[str, ...] = ()
     connect_timeout: float = 10.0
+    environment: str = ""
 
     @property
     def host_key_name(self) -> str:
@@ -40,8 +43,10 @@ class Target:
         return self.hostname if self.port == 22 else f"[{self.hostname}]:{self.port}"
 
 
-def resolve(host: Host, extra_known_hosts: tuple[str, ...] = ()) -> Target:
-    """Raises :class:`SshConfigError`."""
+def resolve(
+    host: Host, extra_known_hosts: tuple[str, ...] = (), environment: str = ""
+) -> Target:
+    """``environment`` is for the commands that messages name. Raises :class:`SshConfigError`."""
     connection = host.connection
     options: list[str] = list(connection.ssh_args)
     if connection.port:
@@ -51,7 +56,8 @@ def resolve(host: Host, extra_known_hosts: tuple[str, ...] = ()) -> Target:
     if connection.key_file:
         options += ["-i", connection.key_file]
     values = _ask(tuple(options), connection.address)
-    return _target(host.name, values, tuple(options), extra_known_hosts)
+    target = _target(host.name, values, tuple(options), extra_known_hosts)
+    return replace(target, environment=environment)
 
 
 @lru_cache(maxsize=4096)
@@ -95,7 +101,7 @@ def _target(
         identity_files=files("identityfile"),
         certificate_files=files("certificatefile"),
         identities_only=one.get("identitiesonly") == "yes",
-        agent=_agent(one.get("identityagent"), expand),
+        agent=_agent(one.get("identityagent")),
         known_hosts=(*extra, *words("userknownhostsfile"), *words("globalknownhostsfile")),
         key_alias=None if alias in (None, "none") else alias,
         proxy=_proxy(one, hostname, port, expand, options),
@@ -103,20 +109,19 @@ def _target(
     )
 
 
-def _agent(value: str | None, expand: object) -> str | None:
+def _agent(value: str | None) -> str | None:
     if value == "none":
         return None
     if value and value != "SSH_AUTH_SOCK":
-        path = os.path.expandvars(os.path.expanduser(value))
-        return path
+        return os.path.expandvars(os.path.expanduser(value))
     return os.environ.get("SSH_AUTH_SOCK")
 
 
 def _proxy(
-    one: dict[str, str], hostname: str, port: int, expand: object, options: tuple[str, ...]
+    one: dict[str, str], hostname: str, port: int, expand: Callable[[str], str],
+    options: tuple[str, ...],
 ) -> tuple[str, ...]:
     """OpenSSH does the hops itself, so they are dialled in its order and checked by its rules."""
-    assert callable(expand)
     command = one.get("proxycommand", "none")
     if command != "none":
         return ("sh", "-c", f"exec {expand(command)}")
@@ -124,7 +129,7 @@ def _proxy(
     if jumps == "none":
         return ()
     *before, last = jumps.split(",")
-    config = [w for flag, w in zip(options, options[1:], strict=False) if flag == "-F"]
+    config = [word for flag, word in pairwise(options) if flag == "-F"]
     address = f"[{hostname}]:{port}" if ":" in hostname else f"{hostname}:{port}"
     last = last if last.startswith("ssh://") else f"ssh://{last}"
     return (

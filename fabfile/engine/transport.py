@@ -47,12 +47,19 @@ class Sync:
     after: str = ""
 
 
+class ConnectionBroken(Exception):
+    """The way to a host ended, or could not be opened; ``str()`` says why."""
+
+
 class Stream(Protocol):
-    """A command that lives as long as we do, spoken to in lines."""
+    """A command that lives as long as we do, spoken to in lines.
+
+    All methods raise :class:`ConnectionBroken`, ``receive`` also TimeoutError.
+    """
 
     def send(self, line: str) -> None: ...
     def receive(self, timeout: float) -> str | None:
-        """The next line, or None when the other side has ended. Raises TimeoutError."""
+        """The next line, or None when the other side has ended."""
     def close(self) -> None: ...
 
 
@@ -61,5 +68,6 @@ class Transport(Protocol):
 
     def run(self, host: Host, call: Call) -> Outcome: ...
     def sync(self, host: Host, sync: Sync) -> Outcome: ...
-    def stream(self, host: Host, line: str, stdin: bytes) -> Stream: ...
+    def stream(self, host: Host, line: str, stdin: bytes) -> Stream:
+        """Raises :class:`ConnectionBroken`."""
     def close(self) -> None: ...

@@ -17,22 +17,24 @@ CLOCK_LIMIT = 60.0
 
 def problems(fleet: Fleet) -> list[str]:
     """One line a problem, each starting with the host."""
-    return [f"{target.name}: {line}" for target in fleet.targets for line in _of(target)]
+    return [f"{target.name}: {line}" for target in fleet.targets
+            for line in _of(target, f"fab hosts.setup --env={fleet.environment}")]
 
 
-def _of(target: Target) -> Iterable[str]:
+def _of(target: Target, setup: str) -> Iterable[str]:
     facts, root = target.facts, target.paths.root
+    setup = f"{setup} --hosts={target.name}"
     if not facts.tools.get("rsync"):
         yield "rsync is not on this host; install it there: apt install rsync"
     if not facts.writable:
         yield (f"{root} is not writable for {facts.user}; prepare the host once as root: "
-               f"fab hosts.setup --hosts={target.name}")
+               f"{setup}")
     if not facts.venv_python and target.wheelhouse:
         yield "the Python of python.interpreter is not on this host"
     if not is_live(target):
         yield from _space(target)
     if applies(target):
-        yield from _unit(target)
+        yield from _unit(target, setup)
 
 
 def _space(target: Target) -> Iterable[str]:
@@ -54,11 +56,10 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f}"
 
 
-def _unit(target: Target) -> Iterable[str]:
+def _unit(target: Target, setup: str) -> Iterable[str]:
     found = manager_of(target)
     if not isinstance(found, Systemd):
         return
-    setup = f"fab hosts.setup --hosts={target.name}"
     if target.facts.services.get(found.service) == "missing":
         yield f"the unit {found.service} is not installed; prepare the host once as root: {setup}"
     elif found.drifted(target.facts.files):

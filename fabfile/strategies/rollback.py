@@ -39,12 +39,25 @@ def choose(facts: list[HostFacts], environment: str, wanted: str | None) -> str:
 
 
 def _last_good(facts: list[HostFacts], environment: str) -> str:
+    """On a fleet that is half way to a new release, that is the one it came from."""
     current = {each.current for each in facts}
-    for record in reversed(facts[0].history):
-        release = str(record["release"])
-        if release not in current and release in facts[0].releases:
+    for release in reversed(_trail(facts[0])):
+        if current != {release} and release in facts[0].releases:
             return release
     raise Refused(
         f"{environment}: there is nothing to go back to: {facts[0].host} has no earlier good "
         f"release. See fab releases --env={environment}"
     )
+
+
+def _trail(facts: HostFacts) -> list[str]:
+    """Good releases, the oldest first, without those that were rolled back from."""
+    trail: list[str] = []
+    for record in facts.history:
+        release = str(record["release"])
+        if record.get("back") and release in trail:
+            while trail[-1] != release:
+                trail.pop()
+        else:
+            trail.append(release)
+    return trail

@@ -12,6 +12,7 @@ from roles.registry import roles
 from roles.role import HostFacts, Release, Target, Wheelhouse
 from roles.wsgi import applies, manager_of
 
+
 @dataclass(frozen=True)
 class Fleet:
     """``targets`` are the hosts of this run, ``migration`` the one that migrates (it may be

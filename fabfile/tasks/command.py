@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from invoke import Context, Exit, Task, task
+from invoke import Context, Exit, Task
 
 from inventories.errors import FabfleetError, UsageError
 
@@ -34,7 +34,7 @@ OPTIONS = {
 
 
 def command(body: Callable[..., None]) -> Task[Callable[..., None]]:
-    """A task whose errors are messages; no traceback reaches a user unless FABFLEET_DEBUG is set."""
+    """A task whose errors are messages; no traceback is shown unless FABFLEET_DEBUG is set."""
 
     @functools.wraps(body)
     def guarded(context: Context, *words: Any, **options: Any) -> None:
@@ -57,9 +57,13 @@ def command(body: Callable[..., None]) -> Task[Callable[..., None]]:
         except Exception as error:
             if os.environ.get("FABFLEET_DEBUG"):
                 raise
+            if isinstance(error, OSError) and error.filename is not None:
+                # A folder that may not be written, a program that is missing: no defect of ours.
+                raise Exit(f"{error.filename}: {error.strerror}", code=1) from None
             what = f"{type(error).__name__}: {error}"
             raise Exit(f"this is a defect of Fabfleet, please report it: {what}\n"
                        f"(FABFLEET_DEBUG=1 shows where)", code=1) from None
 
     names = body.__code__.co_varnames[1 : body.__code__.co_argcount]
-    return task(guarded, auto_shortflags=False, help={name.replace("_", "-"): OPTIONS[name] for name in names})
+    texts = {name.replace("_", "-"): OPTIONS[name] for name in names}
+    return Task(guarded, auto_shortflags=False, help=texts)

@@ -9,14 +9,14 @@ from fabfile.tasks.command import command
 
 @command
 def deploy(
-    context: Context, env: str = "", ref: str = "", worktree: bool = False, hosts: str = "",
-    strategy: str = "", dry_run: bool = False, yes: bool = False, json: bool = False,
-    inventory: str = "",
+    context: Context, env: str = "", ref: str = "", worktree: bool = False,
+    hosts: str | None = None, strategy: str = "", dry_run: bool = False, yes: bool = False,
+    json: bool = False, inventory: str = "",
 ) -> None:
     """Deploy a release to every host, one at a time, migrations once."""
     from fabfile.course import Wish, carry_out, show_only
 
-    wish = Wish(env, inventory, hosts or None, ref or None, worktree, strategy, yes, json)
+    wish = Wish(env, inventory, hosts, ref or None, worktree, strategy, yes, json)
     if dry_run:
         show_only(wish)
     else:
@@ -25,18 +25,18 @@ def deploy(
 
 @command
 def plan(
-    context: Context, env: str = "", ref: str = "", worktree: bool = False, hosts: str = "",
-    strategy: str = "", json: bool = False, inventory: str = "",
+    context: Context, env: str = "", ref: str = "", worktree: bool = False,
+    hosts: str | None = None, strategy: str = "", json: bool = False, inventory: str = "",
 ) -> None:
     """Show what a deploy would run; change nothing."""
     from fabfile.course import Wish, show_only
 
-    show_only(Wish(env, inventory, hosts or None, ref or None, worktree, strategy, True, json))
+    show_only(Wish(env, inventory, hosts, ref or None, worktree, strategy, True, json))
 
 
 @command
 def rollback(
-    context: Context, env: str = "", to: str = "", hosts: str = "", dry_run: bool = False,
+    context: Context, env: str = "", to: str = "", hosts: str | None = None, dry_run: bool = False,
     yes: bool = False, json: bool = False, inventory: str = "",
 ) -> None:
     """Go back to an earlier release, one host at a time; the database stays as it is."""
@@ -44,7 +44,7 @@ def rollback(
     from fabfile.session import confirm, connected
     from fabfile.strategies import rollback as strategy
 
-    with connected(env, inventory, hosts or None, json) as session:
+    with connected(env, inventory, hosts, json) as session:
         session.probe()
         facts = [session.facts[host.name] for host in session.hosts]
         chosen = strategy.choose(facts, session.environment.name, to or None)

@@ -8,21 +8,21 @@ from fabfile.tasks.command import command
 
 
 @command
-def status(context: Context, env: str = "", hosts: str = "", json: bool = False,
+def status(context: Context, env: str = "", hosts: str | None = None, json: bool = False,
            inventory: str = "") -> None:
     """Where every host is: release, service, lock, unfinished runs."""
     from fabfile.overview import show_status
 
-    show_status(env, inventory, hosts or None, json)
+    show_status(env, inventory, hosts, json)
 
 
 @command
-def releases(context: Context, env: str = "", hosts: str = "", json: bool = False,
+def releases(context: Context, env: str = "", hosts: str | None = None, json: bool = False,
              inventory: str = "") -> None:
     """The releases on the hosts, the newest first; * is current."""
     from fabfile.overview import list_releases
 
-    list_releases(env, inventory, hosts or None, json)
+    list_releases(env, inventory, hosts, json)
 
 
 @command
@@ -54,8 +54,8 @@ def unlock(context: Context, env: str = "", inventory: str = "") -> None:
 
 
 @command
-def verify(context: Context, env: str = "", hosts: str = "", inventory: str = "") -> None:
+def verify(context: Context, env: str = "", hosts: str | None = None, inventory: str = "") -> None:
     """Run the roles' testinfra checks on the real hosts."""
     from fabfile.verification import verify_hosts
 
-    verify_hosts(env, inventory, hosts or None)
+    verify_hosts(env, inventory, hosts)

@@ -7,16 +7,16 @@ from invoke import Context
 from fabfile.tasks.command import command
 
 
-def _act(moment: str, env: str, hosts: str, inventory: str, yes: bool) -> None:
+def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) -> None:
     from dataclasses import replace
 
     from fabfile.course import urls
     from fabfile.errors import Refused
-    from fabfile.plan import Plan, Turn
+    from fabfile.plan import Mode, Plan, Turn
     from fabfile.session import confirm, connected
     from fabfile.strategies.stages import of_roles, stages
 
-    with connected(env, inventory, hosts or None) as session:
+    with connected(env, inventory, hosts) as session:
         session.probe()
         none = [host.name for host in session.hosts if session.facts[host.name].current is None]
         if none:
@@ -29,7 +29,7 @@ def _act(moment: str, env: str, hosts: str, inventory: str, yes: bool) -> None:
             for target in fleet.targets:
                 release = replace(target.release, id=target.facts.current or "")
                 turns.append(Turn(target.name, of_roles(moment, replace(target, release=release))))
-            mode = "parallel" if moment == "stop" else "rolling"
+            mode: Mode = "parallel" if moment == "stop" else "rolling"
             plan = Plan(moment, session.environment.name, "", moment,
                         tuple(stages(moment, mode, turns)))
             run.execute_or_fail(plan, f"fab {moment} --env={session.environment.name}")
@@ -39,21 +39,21 @@ def _act(moment: str, env: str, hosts: str, inventory: str, yes: bool) -> None:
 
 
 @command
-def stop(context: Context, env: str = "", hosts: str = "", yes: bool = False,
+def stop(context: Context, env: str = "", hosts: str | None = None, yes: bool = False,
          inventory: str = "") -> None:
     """Stop the servers, all at once."""
     _act("stop", env, hosts, inventory, yes)
 
 
 @command
-def start(context: Context, env: str = "", hosts: str = "", yes: bool = False,
+def start(context: Context, env: str = "", hosts: str | None = None, yes: bool = False,
           inventory: str = "") -> None:
     """Start the servers, one at a time, healthy before the next."""
     _act("start", env, hosts, inventory, yes)
 
 
 @command
-def restart(context: Context, env: str = "", hosts: str = "", yes: bool = False,
+def restart(context: Context, env: str = "", hosts: str | None = None, yes: bool = False,
             inventory: str = "") -> None:
     """Restart the servers, one at a time, healthy before the next."""
     _act("restart", env, hosts, inventory, yes)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from roles.command import OnHost, SecretRef
 from roles.role import Role, Step, Target
@@ -24,6 +24,12 @@ class SecretSettings(Settings):
     """The path of a file that holds it."""
     command: str | None = None
     """A shell command that prints it, such as `pass show shop/database`."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretSettings:
+        if [self.env, self.file, self.command].count(None) != 2:
+            raise ValueError("expected exactly one of env, file and command")
+        return self
 
     def reference(self) -> SecretRef:
         for source in ("env", "file", "command"):
@@ -55,14 +61,6 @@ class AppSettings(Settings):
         for name in value:
             if not ENVIRONMENT_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a name for an environment variable")
-        return value
-
-    @field_validator("secrets")
-    @classmethod
-    def _one_source(cls, value: dict[str, SecretSettings]) -> dict[str, SecretSettings]:
-        for name, secret in value.items():
-            if len(secret.model_fields_set) != 1:
-                raise ValueError(f"{name}: expected exactly one of env, file and command")
         return value
 
     @field_validator("root")

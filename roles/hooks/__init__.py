@@ -16,7 +16,7 @@ Moment = Literal["stage", "stop", "migrate", "switch", "start", "roll", "turn", 
 
 
 class Hook(Settings):
-    """One command. ``on`` is ``controller``, ``each`` (every host of the stage) or a host's name."""
+    """One command, and where it runs."""
 
     run: str
     """A shell command."""
@@ -50,9 +50,8 @@ def steps(
     found = []
     for hook in hooks:
         chosen = hosts if hook.on == "each" else (hook.on,)
-        for host in chosen:
-            found.append(_step(hook, when, host, {**facts, "FABFLEET_HOST": host,
-                                                  "FABFLEET_BATCH": str(batch)}))
+        told = {**facts, "FABFLEET_BATCH": str(batch)}
+        found += [_step(hook, when, host, {**told, "FABFLEET_HOST": host}) for host in chosen]
     return tuple(found)
 
 

@@ -47,7 +47,7 @@ def check():
         call_command("check", *ARGUMENTS["arguments"], stdout=io.StringIO(), stderr=io.StringIO())
     except SystemCheckError as error:
         fail("manage.py check: %s" % errors_only(str(error)))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever the project raises is the answer
         fail("manage.py check:\n" + traceback.format_exc(limit=-3))
 
 
@@ -55,7 +55,7 @@ def load():
     module, _, name = ARGUMENTS["application"].partition(":")
     try:
         getattr(importlib.import_module(module), name.partition("(")[0] or "application")
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - even SystemExit is the answer
         fail("%s cannot be imported:\n%s"
              % (ARGUMENTS["application"], traceback.format_exc(limit=-3)))
 

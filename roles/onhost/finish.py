@@ -25,19 +25,28 @@ def names(folder):
 
 
 def record():
-    descriptor = os.open(HISTORY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(descriptor, json.dumps(dict(ARGUMENTS["record"], at=time.time())).encode() + b"\n")
+    descriptor = os.open(HISTORY, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    line = json.dumps(dict(ARGUMENTS["record"], at=time.time())).encode() + b"\n"
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        line = b"\n" + line  # a crash cut the last one off
+    os.write(descriptor, line)
     os.fsync(descriptor)
     os.close(descriptor)
 
 
 def good():
-    """Good releases, the newest last, each once."""
+    """Good releases, the newest last, each once; lines that a crash cut off are passed over."""
+    ids = []
     try:
         with open(HISTORY, encoding="utf-8") as lines:
-            ids = [json.loads(line)["release"] for line in lines if line.endswith("\n")]
+            for line in lines:
+                try:
+                    ids.append(json.loads(line)["release"])
+                except ValueError:
+                    pass
     except FileNotFoundError:
-        ids = []
+        pass
     return list(dict.fromkeys(reversed(ids)))[::-1]
 
 

@@ -49,8 +49,7 @@ def read_environment(path):
         fail("%s is not readable for %s; it must be readable for the service's user"
              % (path, pwd.getpwuid(os.getuid()).pw_name))
     found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line or line[0] in "#;":
             continue
         name, equals, value = line.partition("=")
@@ -120,7 +119,7 @@ def main(argv):
     os.chdir(runtime["directory"])
     os.environ["PATH"] = path
     try:
-        os.execvpe(command[0], command, environment)
+        os.execvpe(command[0], command, environment)  # noqa: S606 - there is no shell to want
     except OSError as error:
         fail("cannot start %s: %s" % (command[0], error.strerror))
 

@@ -7,7 +7,8 @@ controller falls silent, or the connection ends, the record stays behind with "l
 the kernel's lock is free.
 
 ARGUMENTS: root, record (a mapping), silence (seconds). First answer: {"acquired": true,
-"abandoned": RECORD or null, "before": when the file was last written (ns)}, or {"held": RECORD} and exit 75, or {"frozen": RECORD} and exit 75.
+"abandoned": RECORD or null, "before": when the file was last written (ns)}, or {"held": RECORD}
+and exit 75, or {"frozen": RECORD} and exit 75.
 """
 
 import fcntl

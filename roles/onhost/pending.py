@@ -1,8 +1,8 @@
 """Ask Django what this release would migrate. Reads the database, changes nothing.
 
 Run by the release's own interpreter in the service's environment. Prints, after the sentinel
-"@@FABFLEET ", {"databases": {alias: {"vendor": ..., "pending": ["app.name"], "ahead": ["app.name"]}}}
-where "ahead" are migrations that the database has and this code has not.
+"@@FABFLEET ", {"databases": {alias: {"vendor": ..., "pending": ["app.name"],
+"ahead": ["app.name"]}}} where "ahead" are migrations that the database has and this code has not.
 Exit 3: Django or the database cannot answer; the reason is on standard error.
 """
 
@@ -57,7 +57,7 @@ def main():
                  if connections[alias].settings_dict["ENGINE"] != "django.db.backends.dummy"}
     except SystemExit:
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever Django raises is the answer
         sys.stderr.write("%s: %s\n" % (type(error).__name__, error))
         traceback.print_exc(limit=-2)
         sys.exit(3)

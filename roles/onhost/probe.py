@@ -1,7 +1,8 @@
 """Look at a host without changing anything.
 
-ARGUMENTS: root, tools (names), interpreter (of the virtual environments), units (systemd unit names), supervisor (path of a supervisord.conf
-or null), files (paths whose SHA-256 is wanted). Prints one JSON object.
+ARGUMENTS: root, tools (names), interpreter (of the virtual environments), units (systemd unit
+names), supervisor ({conf, ctl, program} or null), files (paths whose SHA-256 is wanted). Prints one
+JSON object.
 """
 
 import hashlib
@@ -84,11 +85,18 @@ def job(locks):
 
 
 def history():
+    """The last good releases; lines that a crash cut off are passed over."""
+    found = []
     try:
         with open(os.path.join(STATE, "history.jsonl"), encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines if line.endswith("\n")][-50:]
-    except (OSError, ValueError):
-        return []
+            for line in lines:
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    pass
+    except OSError:
+        pass
+    return found[-50:]
 
 
 def services():

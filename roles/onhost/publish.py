@@ -56,28 +56,30 @@ def linked(previous, path, status):
 def differences(tree, manifest, previous):
     found, empty = walk(tree)
     wanted, hashed, wrong = manifest["files"], 0, []
-    for path in sorted(set(wanted) - set(found)):
-        wrong.append("missing: " + path)
-    for path in sorted(set(found) - set(wanted)):
-        wrong.append("not in the manifest: " + path)
-    for path in sorted(empty ^ set(manifest["folders"])):
-        wrong.append("empty folder differs: " + path)
+    wrong += ["missing: " + path for path in sorted(set(wanted) - set(found))]
+    wrong += ["not in the manifest: " + path for path in sorted(set(found) - set(wanted))]
+    wrong += ["empty folder differs: " + path for path in sorted(empty ^ set(manifest["folders"]))]
     for path in sorted(set(wanted) & set(found)):
         kind, value = wanted[path]
-        status = found[path]
         where = os.path.join(tree, path)
-        if kind == "link":
-            if not stat.S_ISLNK(status.st_mode) or os.readlink(where) != value:
-                wrong.append("not the link to %s: %s" % (value, path))
-        elif not stat.S_ISREG(status.st_mode):
-            wrong.append("not a file: " + path)
-        elif "%o" % stat.S_IMODE(status.st_mode) != kind:
-            wrong.append("mode %o instead of %s: %s" % (stat.S_IMODE(status.st_mode), kind, path))
-        elif not linked(previous, path, status):
+        problem = difference(where, kind, value, found[path])
+        if not problem and kind != "link" and not linked(previous, path, found[path]):
             hashed += 1
-            if digest(where) != value:
-                wrong.append("content differs: " + path)
+            problem = "" if digest(where) == value else "content differs"
+        if problem:
+            wrong.append("%s: %s" % (problem, path))
     return wrong, len(found), hashed
+
+
+def difference(where, kind, value, status):
+    """What is wrong with one entry but for its content; empty where nothing is."""
+    if kind == "link":
+        right = stat.S_ISLNK(status.st_mode) and os.readlink(where) == value
+        return "" if right else "not the link to %s" % value
+    if not stat.S_ISREG(status.st_mode):
+        return "not a file"
+    mode = "%o" % stat.S_IMODE(status.st_mode)
+    return "" if mode == kind else "mode %s instead of %s" % (mode, kind)
 
 
 def write(path, content, mode=0o644):
@@ -96,7 +98,8 @@ def main():
     staging, final = ARGUMENTS["staging"], os.path.join(root, "releases", release)
     state = os.path.join(root, ".fabfleet")
     folder = os.path.join(state, "releases", release)
-    wrong, files, hashed = differences(staging, json.loads(FILES["manifest"]), ARGUMENTS["previous"])
+    manifest = json.loads(FILES["manifest"])
+    wrong, files, hashed = differences(staging, manifest, ARGUMENTS["previous"])
     if wrong:
         sys.stderr.write("".join("%s\n" % each for each in wrong[:20]))
         sys.stderr.write("%d of %d differ from the manifest\n" % (len(wrong), files))

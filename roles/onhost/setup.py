@@ -4,10 +4,10 @@ ARGUMENTS: root, deploy, service (users), packages, units ({path: text}), sudoer
 Prints a line for everything that it changed.
 """
 
+import grp
 import json
 import os
 import pwd
-import grp
 import shutil
 import subprocess
 import sys

@@ -22,7 +22,7 @@ def socket_path():
     beside = os.path.join(FOLDER, "ctl.sock")
     if len(beside) <= LONGEST:
         return beside
-    folder = "/tmp/fabfleet-%d" % os.getuid()
+    folder = "/tmp/fabfleet-%d" % os.getuid()  # noqa: S108 - its owner and mode are checked
     os.makedirs(folder, mode=0o700, exist_ok=True)
     if os.stat(folder).st_uid != os.getuid():
         sys.exit("%s belongs to somebody else" % folder)

@@ -91,6 +91,7 @@ class ReleaseRole(Role):
             "commit": target.release.commit,
             "ref": target.release.ref,
             "origin": target.release.origin,
+            "back": not target.release.tree,
         }
         known = [each["release"] for each in target.facts.history]
         done = bool(known) and known[-1] == target.release.id

@@ -15,6 +15,9 @@ from roles.role import Role, Step, Target
 from roles.settings import Settings
 from roles.wsgi.manager import manager, manager_of
 
+# Addresses that mean every address of the host.
+EVERYWHERE = ("0.0.0.0", "*", "[::]")  # noqa: S104 - they are recognised, not bound
+
 
 class HealthSettings(Settings):
     """How a healthy host is told from a sick one: asked over HTTP, on the host itself."""
@@ -97,7 +100,10 @@ class WsgiSettings(Settings):
     def local_address(self) -> str:
         """Where the service answers on its own host."""
         host, _, port = self.bind.rpartition(":")
-        return f"127.0.0.1:{port}" if host in ("0.0.0.0", "*") else self.bind
+        return f"127.0.0.1:{port}" if host in EVERYWHERE else self.bind
+
+
+__all__ = ["HealthSettings", "Wsgi", "WsgiSettings", "applies", "health", "manager_of", "role"]
 
 
 def applies(target: Target) -> bool:

@@ -62,7 +62,7 @@ class Systemd:
         return f"/etc/systemd/system/{self.service}"
 
     def unit(self) -> str:
-        """The whole unit file. It names nothing of a release, so a deploy never has to change it."""
+        """The whole unit file. It names nothing of a release, so no deploy has to change it."""
         python = self.python if self.python.startswith("/") else f"/usr/bin/{self.python}"
         return render(
             "wsgi/templates/wsgi.service.j2",

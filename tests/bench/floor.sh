@@ -7,6 +7,7 @@ ssh="ssh -F $config -l deploy -o ControlMaster=auto -o ControlPath=$control/%h -
 trap 'for h in $hosts; do $ssh -O exit $h 2>/dev/null || :; done; rm -rf "$control"' EXIT
 launch="python3 -I $ROOT/.fabfleet/launch.py"
 
+chmod 755 "$tree"
 git -C "$repository" archive HEAD | tar -x -C "$tree"
 waiting=
 for host in $hosts; do

@@ -44,3 +44,18 @@ def fleet(three: Fleet) -> Fleet:
     """Three web hosts on which nothing was deployed yet."""
     three.reset()
     return three
+
+
+@pytest.fixture(scope="session")
+def kept(three: Fleet) -> Fleet:
+    three.reset()
+    three.fab("deploy", "--ref=v1", check=0)
+    three.remember()
+    return three
+
+
+@pytest.fixture
+def on_v1(kept: Fleet) -> Fleet:
+    """Three web hosts that serve v1."""
+    kept.recall()
+    return kept

@@ -12,7 +12,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +25,34 @@ from tests.sites import history
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = "/srv/shop"
+KEPT = "/root/kept"
+# Waits until a table named gate is there, and leaves a row for each time it was run.
+GATE = """
+import time
+
+from django.db import migrations
+
+
+def note(apps, what):
+    apps.get_model("catalog", "AuditEntry").objects.create(what=what)
+
+
+def wait_for_the_gate(apps, schema_editor):
+    note(apps, "gate: waiting")
+    with schema_editor.connection.cursor() as cursor:
+        while True:
+            cursor.execute("select to_regclass('gate')")
+            if cursor.fetchone()[0]:
+                break
+            time.sleep(0.05)
+    note(apps, "gate: passed")
+
+
+class Migration(migrations.Migration):
+    atomic = False
+    dependencies = (("catalog", "0005_note_stock"),)
+    operations = (migrations.RunPython(wait_for_the_gate, migrations.RunPython.noop),)
+"""
 T = TypeVar("T")
 
 
@@ -47,7 +77,7 @@ class Fleet:
         self.web = [f"web{i}" for i in range(1, web + 1)]
         self.address = {name: f"{self.net}.{10 + i}" for i, name in enumerate(self.web, 1)}
         self.address |= {"db1": f"{self.net}.101", "proxy1": f"{self.net}.102"}
-        groups = {name: ("web",) for name in self.web} | {"db1": ("db",), "proxy1": ("proxy",)}
+        groups = dict.fromkeys(self.web, ("web",)) | {"db1": ("db",), "proxy1": ("proxy",)}
         hosts = [LabHost(name, self.address[name], groups[name]) for name in groups]
         self.lab = Lab(self.env, hosts)
         self.site = folder / "site"
@@ -143,6 +173,11 @@ class Fleet:
             assert done.returncode == check, f"{words}: exit {done.returncode}\n{out}\n{err}"
         return done
 
+    def release_id(self, *words: str) -> str:
+        """What ``fab deploy WORDS`` would call its release."""
+        plans = json.loads(self.fab("plan", "--json", *words, check=0).stdout)["plans"]
+        return str(plans[0]["release"])
+
     def journals(self) -> list[Path]:
         return sorted((self.state / f"shop-{self.env}").glob("*.jsonl"))
 
@@ -163,6 +198,28 @@ class Fleet:
         out = self.lab.run("db1", words).stdout
         return [line.split("\t") for line in out.splitlines()]
 
+    def dump(self) -> str:
+        """The whole database as SQL; two dumps of the same content are equal."""
+        words = ["runuser", "-u", "postgres", "--", "pg_dump", "shop"]
+        out = self.lab.run("db1", words).stdout
+        # A dump brackets itself with a random word.
+        kept = (line for line in out.splitlines() if not line.startswith(("\\restrict", "\\unres")))
+        return "\n".join(kept)
+
+    def main_pid(self, host: str) -> int:
+        """The process that systemd keeps as the service; 0 where there is none."""
+        return int(self.on(host, "systemctl show -p MainPID --value shop-wsgi.service"))
+
+    def main_pids(self) -> dict[str, int]:
+        return {host: self.main_pid(host) for host in self.web}
+
+    def currents(self) -> dict[str, str]:
+        return {host: self.current(host) for host in self.web}
+
+    def serving(self) -> dict[str, str]:
+        """The release that each host's server names in its answer, or ""."""
+        return {host: str(self.answer(host).get("release", "")) for host in self.web}
+
     def current(self, host: str) -> str:
         """The id of the release that is current on a host, or ""."""
         return self.on(host, f"readlink {ROOT}/current || true").strip().removeprefix("releases/")
@@ -178,6 +235,19 @@ class Fleet:
                 return found
         except (OSError, ValueError, urllib.error.HTTPError):
             return {}
+
+    def status_of(self, host: str, path: str, timeout: float = 3) -> int:
+        """The HTTP status that a host answers; 0 where it does not."""
+        port = "" if host == "proxy1" else ":8000"
+        try:
+            with urllib.request.urlopen(
+                f"http://{self.address[host]}{port}{path}", timeout=timeout
+            ) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (OSError, HTTPException):
+            return 0
 
     def migrations(self) -> list[str]:
         """Applied migrations of the sample's own app, one entry per row."""
@@ -200,6 +270,82 @@ class Fleet:
                  "postgres")
         self.sql("drop database if exists shop", "postgres")
         self.sql(f"create database shop owner shop template {template}", "postgres")
+
+    # --- back to a known state, in a second ------------------------------------------------------
+
+    def everywhere(self, act: Callable[[str], T]) -> dict[str, T]:
+        """``act`` on every web host at once."""
+        with ThreadPoolExecutor(len(self.web)) as pool:
+            return dict(zip(self.web, pool.map(act, self.web), strict=True))
+
+    def remember(self) -> None:
+        """Keep hosts and database as they are now, for :meth:`recall`."""
+        self.everywhere(lambda host: self.on(
+            host, f"systemctl stop shop-wsgi.service && rsync -aH --delete --exclude=/venvs "
+                  f"--exclude=/.fabfleet/tools {ROOT}/ {KEPT}/"))
+        self.sql("drop database if exists shop_kept", "postgres")
+        self.sql("create database shop_kept owner shop template shop", "postgres")
+        self.recall()
+
+    def recall(self) -> None:
+        """Hosts and database as they were at :meth:`remember`, and all of them serving."""
+        self.everywhere(lambda host: self.on(
+            host, f"systemctl stop shop-wsgi.service; flock -w 60 {ROOT}/.fabfleet/busy true && "
+                  f"rsync -aHc --delete --exclude=/venvs --exclude=/.fabfleet/tools "
+                  f"{KEPT}/ {ROOT}/"))
+        self.reset_database("shop_kept")
+        self.write_inventory()
+        self.everywhere(lambda host: self.on(host, "systemctl start shop-wsgi.service"))
+        wait_for("every host serves through the proxy", lambda: self.behind_proxy() == {*self.web})
+
+    def behind_proxy(self) -> set[str]:
+        """The hosts that the proxy sends requests to now; it takes them in turn."""
+        return {str(self.answer("proxy1").get("host")) for _ in self.web}
+
+    def commit(self, tag: str, files: Mapping[str, str], parent: str = "v2") -> None:
+        """A commit of the site on top of ``parent`` in which ``files`` are as given here."""
+        committer = "Test <test@fabfleet.invalid> 1770000000 +0000"
+        lines = [f"commit refs/tags/{tag}", f"committer {committer}",
+                 f"data {len(tag)}", tag, f"from refs/tags/{parent}^0"]
+        for path, content in files.items():
+            size = len(content.encode())
+            lines += [f"M 100644 inline {path}", f"data {size}", content]
+        stream = "\n".join([*lines, "done", ""]).encode()
+        history.git(self.site, "fast-import", "--quiet", "--force", "--done", stdin=stream)
+
+    # --- a migration that lasts as long as a test wants ------------------------------------------
+
+    def add_gate(self) -> None:
+        """The tag ``gate``: v2 with one more migration, which waits for :meth:`open_gate`."""
+        self.commit("gate", {"catalog/migrations/0006_gate.py": GATE})
+
+    def open_gate(self) -> None:
+        self.sql("create table gate()")
+
+    def at_gate(self) -> list[str]:
+        """What that migration has noted: one ``gate: waiting`` for each time it was run."""
+        if not self.sql("select to_regclass('catalog_auditentry')")[0][0]:
+            return []
+        rows = self.sql("select what from catalog_auditentry where what like 'gate:%' order by id")
+        return [row[0] for row in rows]
+
+    # --- processes -------------------------------------------------------------------------------
+
+    def pids(self, host: str, pattern: str) -> list[int]:
+        """The processes of a host, by its own numbers, whose command line matches."""
+        return [int(pid) for pid in self.on(host, f"pgrep -f -- '{pattern}' | grep -vx $$ || true"
+                                            ).split()]
+
+    def working(self, host: str) -> list[str]:
+        """What runs as the user who deploys, but for the connections themselves."""
+        found = self.on(host, "pgrep -a -u deploy || true").splitlines()
+        return [line for line in found if " sshd: " not in line and "systemd" not in line
+                and "(sd-pam)" not in line]
+
+    def until_quiet(self) -> None:
+        """Wait until no command of a dead run works on any host."""
+        for host in self.web:
+            wait_for(f"{host} is quiet", lambda host=host: not self.working(host), 60)
 
     @contextmanager
     def sampled(self, look: Callable[[], T], every: float = 0.05) -> Iterator[list[tuple[float, T]]]:
