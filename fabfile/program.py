@@ -4,6 +4,7 @@ that needs SSH, so that ``fab --list`` answers at once."""
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -64,6 +65,8 @@ def _explanation(error: ParseError) -> str:
 
 
 def main() -> None:
+    # A polite end is told to us like Ctrl-C, so that we leave everything as tidy.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     Fab(namespace=ns, name="Fabfleet", binary="fab", version=_version()).run()
 
 

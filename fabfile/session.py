@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from fabfile.display.lines import Lines, screen
 from fabfile.engine import probe, secrets, source, wheels
-from fabfile.engine.fleet import FleetTransport
+from fabfile.engine.fleet import FleetTransport, everywhere
 from fabfile.engine.journal import Journal, new_run_id
 from fabfile.engine.lock import FleetLock, describe
-from fabfile.engine.outcome import Outcome
+from fabfile.engine.outcome import Kind, Outcome
 from fabfile.engine.run import Result, Runner, interruptible
+from fabfile.engine.transport import Call
 from fabfile.environment import Environment, open_environment
 from fabfile.errors import Failed, Interrupted, Refused, UsageError
 from fabfile.plan import Plan
@@ -26,6 +28,9 @@ from roles.app import AppSettings
 from roles.python import PythonSettings
 from roles.release import ReleaseSettings
 from roles.role import HostFacts, Release, Target, Wheelhouse
+
+# How long a new run waits for the last commands of one that is gone.
+SETTLE_SECONDS = 600
 
 
 @dataclass
@@ -64,6 +69,23 @@ class Session:
                     missing[f"{host.where('app', 'secrets', name)}: {error}"] = None
         if missing:
             raise UsageError("\n".join(missing))
+
+    def settle(self) -> None:
+        """Wait until what a dead run left working has ended, then look again.
+
+        Raises :class:`Failed`, naming the hosts where it goes on.
+        """
+        def wait(host: Host) -> Outcome:
+            busy = quote(f"{self.environment.roots[host.name]}/.fabfleet/busy")
+            line = f"[ ! -e {busy} ] || flock -w {SETTLE_SECONDS} {busy} true"
+            return self.transport.run(host, Call(line, timeout=SETTLE_SECONDS + 30))
+
+        outcomes = everywhere(self.wanted, wait)
+        working = [name for name, outcome in outcomes.items() if outcome.kind is Kind.FAILED]
+        if working:
+            raise Failed(f"{', '.join(working)}: a command of an earlier run still works there "
+                         f"after {SETTLE_SECONDS} s; try again when it has ended")
+        self.probe()
 
     # --- what is to be deployed --------------------------------------------------------------
 
@@ -156,7 +178,9 @@ class Session:
         outcome = "failed"
         try:
             seen = self.facts.get(authority.name)
-            if seen is not None and lock.written_before != seen.lock_written:
+            if lock.abandoned or any(facts.busy for facts in self.facts.values()):
+                self.settle()
+            elif seen is not None and lock.written_before != seen.lock_written:
                 self.probe()
             with interruptible(runner):
                 yield Run(self, runner)
@@ -192,7 +216,8 @@ class Run:
         if not self.runner.aborted:
             facts, silent = probe.look(self.session.transport, self.session.environment,
                                        self.session.wanted)
-        judged = [each for each in result.failures if each.step.judges]
+        judged = [each for each in result.failures
+                  if each.step.judges and each.outcome.kind is Kind.FAILED]
         if judged and plan.name == "stage":
             text = failure_text(plan, result, {}, {}, "")
             return Refused(f"{text}\nthe release was refused; nothing was changed")
@@ -212,7 +237,8 @@ def connected(
         chosen = tuple(host for host in environment.hosts if host.name in picked)
         if not chosen:
             listed = ", ".join(host.name for host in environment.hosts)
-            raise UsageError(f"--hosts={hosts}: none of these gets the code; those that do: {listed}")
+            raise UsageError(f"--hosts={hosts}: none of these gets the code; those that do: "
+                             f"{listed}")
     transport = FleetTransport(environment.known_hosts, environment.name)
     lines = screen(sys.stderr if json else sys.stdout)
     try:

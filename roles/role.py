@@ -75,6 +75,7 @@ class HostFacts:
     lock_written: int = 0
     freeze: Mapping[str, Any] | None = None
     job: Mapping[str, Any] | None = None
+    busy: bool = False
 
 
 @dataclass(frozen=True)

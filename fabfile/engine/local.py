@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from codecs import getincrementaldecoder
+from contextlib import suppress
 from pathlib import Path
 
 from fabfile.engine import rsync
@@ -37,17 +39,16 @@ class LocalTransport:
         process = self._start(call.guarded)
         out, err = bytearray(), bytearray()
         readers = [
-            threading.Thread(target=_collect, args=(process.stdout, out, call.tell)),
-            threading.Thread(target=_collect, args=(process.stderr, err, None)),
+            threading.Thread(target=_collect, args=(process.stdout, out, call.tell), daemon=True),
+            threading.Thread(target=_collect, args=(process.stderr, err, None), daemon=True),
         ]
         for reader in readers:
             reader.start()
         assert process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # what does not want its input has an exit status as well
             process.stdin.write(call.stdin)
+        with suppress(BrokenPipeError):
             process.stdin.close()
-        except BrokenPipeError:
-            process.stdin = None  # it did not want its input; its exit status tells the rest
         limit = call.timeout + GRACE
         try:
             status = process.wait(limit)
@@ -77,11 +78,12 @@ class LocalTransport:
 
 
 def _collect(pipe: object, into: bytearray, tell: object) -> None:
+    decoder = getincrementaldecoder("utf-8")("replace")
     with pipe as stream:  # type: ignore[attr-defined]
         while block := stream.read1(1 << 16):
             into += block
             if callable(tell):
-                tell(block.decode("utf-8", "replace"))
+                tell(decoder.decode(block))
 
 
 class ProcessStream:
@@ -96,10 +98,11 @@ class ProcessStream:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self.ready:
-                self.lines.append(line.decode().rstrip("\n"))
-                self.ready.notify()
+        with self.process.stdout as lines:
+            for line in lines:
+                with self.ready:
+                    self.lines.append(line.decode().rstrip("\n"))
+                    self.ready.notify()
         with self.ready:
             self.ended = True
             self.ready.notify()
@@ -124,7 +127,8 @@ class ProcessStream:
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None and pipe is not self.process.stdout:
-                pipe.close()
+                with suppress(BrokenPipeError):
+                    pipe.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -77,7 +77,10 @@ class FleetLock:
         self._beating.start()
 
     def _open(self) -> None:
-        arguments = {"root": self.root, "record": self.record, "silence": SILENCE}
+        again = self.written_before is not None
+        arguments = {
+            "root": self.root, "record": self.record, "silence": SILENCE, "again": again,
+        }
         python = command(self.host.connection.python or "python3", "-I")
         line = ship.line(python).line
         package = ship.package("lock", arguments, {})
@@ -88,10 +91,17 @@ class FleetLock:
             raise Unavailable(f"{self.host.name}: cannot ask for the lock: {error}") from None
         if "held" in answer:
             self._close()
+            if again and answer["held"].get("run") == self.record["run"]:
+                raise Unavailable(f"{self.host.name}: the lock's holder there still waits for the "
+                                  f"connection that broke")
             raise LockHeld(
                 f"{self.environment} is locked on {self.host.name}: {describe(answer['held'])}. "
                 f"Wait for it, or look: fab status --env={self.environment}"
             )
+        if "passed" in answer:
+            self._close()
+            raise LockHeld(f"{self.environment}: the lock was free for a while, and another run "
+                           f"or fab unlock took it; look: fab status --env={self.environment}")
         if "frozen" in answer:
             self._close()
             raise LockHeld(
@@ -101,7 +111,7 @@ class FleetLock:
         if "acquired" not in answer:
             self._close()
             raise Unavailable(f"{self.host.name}: the lock gave no answer: {answer}")
-        if self.written_before is None:
+        if not again:
             self.written_before, self.abandoned = answer["before"], answer["abandoned"]
         self._heard = time.monotonic()
 
@@ -130,24 +140,34 @@ class FleetLock:
         deadline = time.monotonic() + 60
         while True:
             try:
-                self._tell({"record": {"phase": self.record["phase"]}})
+                self._renew()
                 return
-            except (ConnectionBroken, TimeoutError):
-                self._close()
-            try:
-                with self._guard:
-                    self._open()
             except Unavailable:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
 
+    def _renew(self) -> None:
+        """Tell the holder that we live; take the lock anew where the connection broke."""
+        with self._guard:
+            try:
+                self._tell({"record": {"phase": self.record["phase"]}})
+            except (ConnectionBroken, TimeoutError):
+                self._close()
+                if not self._stop.is_set():
+                    self._open()
+
     def _beat(self) -> None:
+        """All the while, because one step may take hours and the lock must not be lost in it."""
         while not self._stop.wait(BEAT):
             try:
-                self._tell({"ping": True})
-            except (ConnectionBroken, TimeoutError):
-                self._close()  # the next ensure() takes it anew, or says that it is lost
+                self._renew()
+            except (LockHeld, Unavailable):
+                continue  # the next ensure() tries again, or says that it is lost
+
+    def abandon(self) -> None:
+        """From now on the lock is not kept; its record stays behind, as after a crash."""
+        self._stop.set()
 
     def release(self) -> None:
         """On every way out; what cannot be told to the host, the host notices by itself."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,16 +58,18 @@ def locally(host: str, sync: Sync) -> Outcome:
     """The same rsync within this machine."""
     started = time.monotonic()
     command = [*arguments(sync), f"{sync.source}/", f"{sync.target}/"]
-    try:
-        done = subprocess.run(
-            ["sh", "-c", wrapped(sync, command)], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=sync.timeout, check=False,
-        )
-    except subprocess.TimeoutExpired:
-        late = f"did not end within {sync.timeout:g} s and was stopped"
-        return Outcome(host, Kind.TIMED_OUT, message=late, seconds=sync.timeout)
+    with subprocess.Popen(
+        ["sh", "-c", wrapped(sync, command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, process_group=0,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=sync.timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            late = f"did not end within {sync.timeout:g} s and was stopped"
+            return Outcome(host, Kind.TIMED_OUT, message=late, seconds=sync.timeout)
     seconds = time.monotonic() - started
-    return of_exit(host, done.returncode, done.stdout, done.stderr, seconds, sync.timeout)
+    return of_exit(host, process.returncode, out, err, seconds, sync.timeout)
 
 
 def through(host: str, sync: Sync, open_pipe: Callable[[str], Pipe]) -> Outcome:
@@ -82,7 +85,7 @@ def through(host: str, sync: Sync, open_pipe: Callable[[str], Pipe]) -> Outcome:
             process = subprocess.Popen(
                 [*arguments(sync), "-e", shell, f"{sync.source}/", f"host:{sync.target}/"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True,
+                text=True, process_group=0,  # Ctrl-C is for us, and we let finish what runs
             )
             bridge = _Bridge(listener, sync, open_pipe)
             bridge.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from shlex import quote
 from typing import Any
 
@@ -67,6 +69,7 @@ class Runner:
         self.aborted = False
         self.running: dict[str, str] = {}
         self._guard = threading.RLock()
+        self._hooks: set[subprocess.Popen[str]] = set()
 
     # --- the plan, its stages, their turns -------------------------------------------------
 
@@ -114,20 +117,24 @@ class Runner:
             if outcome:
                 continue
             diagnosis = self._diagnose(step) if step.diagnose else ""
-            recovered = self._recover(stage, turn) if turn.recover and not self.aborted else None
+            # Nobody starts anything beside detached work that may still run.
+            unknown = step.resumable and outcome.kind is not Kind.FAILED
+            back = turn.recover and not self.aborted and not unknown
+            recovered = self._recover(stage, turn) if back else None
             return Failure(stage.name, step, outcome, diagnosis, recovered)
         return None
 
     def _recover(self, stage: Stage, turn: Turn) -> bool:
         self._tell("note", f"{turn.host}: putting it back")
-        recovered = True
+        verdicts: dict[tuple[str, str], bool] = {}
         for step in turn.recover:
-            # Every step of the way back is tried, also after one of them failed.
+            # Every step of the way back is tried, also after one of them failed. The last of each
+            # role is its verdict: where a restart was refused, the old process may well run on.
             outcome = self.step(stage, step)
-            recovered = recovered and bool(outcome)
+            verdicts[step.host, step.name.partition(".")[0]] = bool(outcome)
             if outcome.kind is Kind.UNREACHABLE:
                 break
-        return recovered
+        return all(verdicts.values())
 
     def _diagnose(self, step: Step) -> str:
         texts = [self._act(step, action, "", "").stdout for action in step.diagnose]
@@ -224,15 +231,21 @@ class Runner:
         started = time.monotonic()
         environment = {**os.environ, **self.facts, **action.environment,
                        "FABFLEET_RUN": self.journal.run}
-        try:
-            done = subprocess.run(
-                ["sh", "-c", action.line], env=environment, stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=step.timeout, check=False,
-            )
-        except subprocess.TimeoutExpired:
-            late = f"did not end within {step.timeout:g} s and was stopped"
-            return Outcome(CONTROLLER, Kind.TIMED_OUT, message=late, seconds=step.timeout)
-        return of_exit(CONTROLLER, done.returncode, done.stdout, done.stderr,
+        # In a process group of its own: Ctrl-C is for us, and we let finish what runs.
+        with subprocess.Popen(
+            ["sh", "-c", action.line], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+        ) as process:
+            self._hooks.add(process)
+            try:
+                out, err = process.communicate(timeout=step.timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                late = f"did not end within {step.timeout:g} s and was stopped"
+                return Outcome(CONTROLLER, Kind.TIMED_OUT, message=late, seconds=step.timeout)
+            finally:
+                self._hooks.discard(process)
+        return of_exit(CONTROLLER, process.returncode, out, err,
                        time.monotonic() - started, step.timeout)
 
     # --- the host's own journal --------------------------------------------------------------
@@ -248,11 +261,13 @@ class Runner:
         state = quote(f"{self.roots[step.host]}/.fabfleet")
         folder = f"{state}/runs/{self.journal.run}"
         wait = (
-            f"mkdir -p {folder} || exit 73; exec 9>>{state}/busy || exit 73; "
+            f"umask 022; mkdir -p {folder} || exit 73; exec 9>>{state}/busy || exit 73; "
             f"flock -w {step.timeout:g} 9 || {{ echo 'a command of an earlier run still runs here'"
             f" >&2; exit 75; }}; "
         )
-        return wait + (f"{_append(step, 'started', folder)} || exit 73; " if first else "")
+        journal = f"{_append(step, 'started', folder)} || exit 73; " if first else ""
+        # A detached job has a lock of its own; who only follows it must not keep the next run out.
+        return wait + journal + ("exec 9>&-; " if step.resumable else "")
 
     def _after(self, step: Step, last: bool) -> str:
         if step.host == CONTROLLER or not last:
@@ -271,7 +286,11 @@ class Runner:
         """Once: finish what runs, then stop. Twice: cut the connections."""
         if self.stopping:
             self.aborted = True
+            if self.lock:
+                self.lock.abandon()
             self.transport.close()
+            for process in list(self._hooks):
+                os.killpg(process.pid, signal.SIGTERM)
             return
         self.stopping = True
         self._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
@@ -288,15 +307,27 @@ def _append(step: Step, event: str, folder: str) -> str:
 
 @contextmanager
 def interruptible(runner: Runner) -> Iterator[None]:
-    """Ctrl-C and SIGTERM become the runner's interrupts."""
-    import signal
+    """Ctrl-C and SIGTERM become the runner's interrupts.
+
+    A thread tells them, because a handler runs in the midst of whatever it interrupts and would
+    wait forever for a lock that is held there.
+    """
+    signals: SimpleQueue[bool] = SimpleQueue()
 
     def handle(_number: int, _frame: object) -> None:
-        runner.interrupt()
+        signals.put(True)
 
+    def tell() -> None:
+        while signals.get():
+            runner.interrupt()
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+        signals.put(False)
+        teller.join()

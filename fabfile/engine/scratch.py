@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
+from shlex import quote
 from typing import Any
 
 from fabfile.engine import secrets
@@ -27,10 +29,9 @@ def copy(transport: Transport, target: Target) -> Iterator[Target]:
 
     Raises :class:`Failed` when the copy cannot be made.
     """
-    made = transport.run(target.host, Call("mktemp -d /tmp/fabfleet-dry-run-XXXXXXXX"))
-    if not made:
-        raise Failed(f"{target.name}: no scratch folder can be made: {made.reason}")
-    folder = made.stdout.strip()
+    # The name is ours, so that an interrupt at any moment finds what it has to remove; nobody
+    # guesses it, and mkdir refuses one that is taken.
+    folder = f"/tmp/fabfleet-dry-run-{token_hex(8)}"  # noqa: S108
     try:
         place = _placed(target, folder)
         _check(target, transport.run(target.host, Call(_layout(target, folder))))
@@ -40,7 +41,14 @@ def copy(transport: Transport, target: Target) -> Iterator[Target]:
                     _check(target, _perform(transport, place, action, role_step.timeout))
         yield place
     finally:
-        transport.run(target.host, Call(command("rm", "-rf", folder).line, timeout=120))
+        gone = command("rm", "-rf", folder).line
+        transport.run(target.host, Call(f"{_hold(folder, '-x -w 90')}{gone}", timeout=120))
+
+
+def _hold(folder: str, how: str = "-s") -> str:
+    """Shell that holds the folder while a command writes into it, so that what an interrupt left
+    running is waited for and cannot bring back what was removed."""
+    return f"exec 9<{quote(folder)} || exit; flock {how} 9; "
 
 
 WANTED = ("app.secrets", "release.upload", "release.publish", "python.uv", "python.wheelhouse",
@@ -51,7 +59,7 @@ def _layout(target: Target, folder: str) -> str:
     """The scratch root, with the real root's shared files and finished environments in it."""
     real = target.paths.root
     return then(
-        command("chmod", "755", folder),
+        command("mkdir", "-m", "755", folder),
         command("mkdir", "-p", f"{folder}/releases", f"{folder}/venvs",
                 f"{folder}/.fabfleet/releases"),
         command("ln", "-s", f"{real}/shared", f"{folder}/shared"),
@@ -72,17 +80,18 @@ def _placed(target: Target, folder: str) -> Target:
 
 
 def _perform(transport: Transport, target: Target, action: Action, timeout: float) -> Outcome:
+    hold = _hold(target.paths.root)
     if isinstance(action, Upload):
-        return transport.sync(target.host, Sync(action.source, action.target, timeout=timeout))
+        sync = Sync(action.source, action.target, timeout=timeout, before=hold)
+        return transport.sync(target.host, sync)
     if isinstance(action, Run):
-        return transport.run(target.host, Call(action.command.line, timeout=timeout))
+        return transport.run(target.host, Call(f"{hold}{action.command.line}", timeout=timeout))
     assert isinstance(action, OnHost)
     files = {name: Path(file.path).read_bytes() for name, file in action.files.items()}
     files |= {name: secrets.resolve(each).encode() for name, each in action.secrets.items()}
     package = ship.package(action.program, action.arguments, files)
-    return transport.run(
-        target.host, Call(ship.line(action.interpreter).line, package, timeout=timeout)
-    )
+    line = ship.line(action.interpreter).line
+    return transport.run(target.host, Call(f"{hold}{line}", package, timeout=timeout))
 
 
 def _check(target: Target, outcome: Outcome) -> None:

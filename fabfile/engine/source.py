@@ -138,8 +138,8 @@ def _from_commit(repository: Path, commit: str, ref: str, settings: ReleaseSetti
                           f"{paths}. Vendor them, or deploy a folder that holds everything")
         index = {"GIT_INDEX_FILE": str(new / "index")}
         git(repository, "read-tree", commit, environment=index)
-        git(repository, "--work-tree", str(tree.resolve()), "checkout-index", "--all", "--force",
-            environment=index)
+        git(repository, "-c", "core.autocrlf=false", "--work-tree", str(tree.resolve()),
+            "checkout-index", "--all", "--force", environment=index)
         (new / "index").unlink()
         _exclude(tree, settings.exclude)
         _write_manifest(new)
@@ -215,10 +215,13 @@ def _exclude(tree: Path, patterns: list[str]) -> None:
             relative = str(path.relative_to(tree))
             is_folder = path.is_dir() and not path.is_symlink()
             if is_folder:
-                if spec.match_file(f"{relative}/") or not any(path.iterdir()):
+                if spec.match_file(f"{relative}/"):
                     shutil.rmtree(path)
             elif spec.match_file(relative):
-                path.unlink()
+                path.unlink(missing_ok=True)
+        # A folder that all of this emptied goes too, one that was empty before stays.
+        if (files or folders) and Path(parent) != tree and not os.listdir(parent):
+            os.rmdir(parent)
 
 
 def _write_manifest(folder: Path) -> str:

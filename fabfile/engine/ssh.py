@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import socket
 import subprocess
@@ -38,6 +39,9 @@ AUTH_TIMEOUT = 30.0
 CHANNEL_TIMEOUT = 30.0
 PULSE_EVERY = 5.0
 PULSE_LIMIT = 15.0
+
+# What went wrong is told by us; without a handler Python would print Paramiko's tracebacks.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class CannotConnect(Exception):
@@ -91,14 +95,17 @@ def known_keys(name: str, files: tuple[str, ...]) -> list[KnownKey]:
 class CheckedConnection(Connection):
     """Fabric's connection, opened by OpenSSH's rules."""
 
+    # What the class does not have, Fabric would put into its configuration, as a copy.
+    target: Any = None
+    _proxy: subprocess.Popen[bytes] | None = None
+    _proxy_errors: Any = None
+
     def __init__(self, target: Target) -> None:
         super().__init__(
             host=target.hostname, user=target.user, port=target.port,
             config=Config(overrides={"load_ssh_configs": False}),
         )
         self.target = target
-        self._proxy: subprocess.Popen[bytes] | None = None
-        self._proxy_errors: Any = None
 
     def open(self) -> None:
         """Raises :class:`CannotConnect`."""
@@ -215,18 +222,24 @@ def check_host_key(target: Target, key: paramiko.PKey, known: list[KnownKey]) ->
 def _authenticate(transport: paramiko.Transport, target: Target) -> None:
     tried: list[str] = []
     notes: list[str] = []
-    for name, key in _keys(target, notes):
-        tried.append(name)
-        try:
-            transport.auth_publickey(target.user, key)
-            return
-        except paramiko.BadAuthenticationType as error:
-            notes.append(f"the server wants {', '.join(error.allowed_types)}")
-            break
-        except paramiko.AuthenticationException:
-            continue
+    with _agent_keys(target) as agent:
+        for name, key in _keys(target, agent, notes):
+            tried.append(name)
+            try:
+                transport.auth_publickey(target.user, key)
+                return
+            except paramiko.BadAuthenticationType as error:
+                notes.append(f"the server wants {', '.join(error.allowed_types)}")
+                break
+            except paramiko.SSHException:
+                if not transport.is_active():
+                    notes.append("the host allowed no more tries; with IdentitiesOnly=yes only the "
+                                 "configured keys are offered")
+                    break
     missing = ", ".join(path for path in target.identity_files if not os.path.isfile(path))
-    offered = ", ".join(tried) or f"no key, as there is none to offer (not there: {missing})"
+    if missing and not tried:
+        notes.append(f"not there: {missing}")
+    offered = ", ".join(tried) or "no key"
     more = f" ({'; '.join(notes)})" if notes else ""
     raise CannotConnect(
         Kind.REFUSED,
@@ -235,9 +248,10 @@ def _authenticate(transport: paramiko.Transport, target: Target) -> None:
     )
 
 
-def _keys(target: Target, notes: list[str]) -> list[tuple[str, paramiko.PKey]]:
+def _keys(
+    target: Target, agent: list[tuple[str, paramiko.PKey]], notes: list[str]
+) -> list[tuple[str, paramiko.PKey]]:
     """Keys in OpenSSH's order: the agent's that are configured, the agent's others, the files."""
-    agent = _agent_keys(target)
     wanted = {blob for path in target.identity_files if (blob := _public_blob(path))}
     first = [(name, key) for name, key in agent if key.asbytes() in wanted]
     others = [] if target.identities_only else [each for each in agent if each not in first]
@@ -264,18 +278,19 @@ def _keys(target: Target, notes: list[str]) -> list[tuple[str, paramiko.PKey]]:
     return [*first, *others, *files]
 
 
-def _agent_keys(target: Target) -> list[tuple[str, paramiko.PKey]]:
-    if not target.agent:
-        return []
-    try:
-        link = socket.socket(socket.AF_UNIX)
-        link.settimeout(5)
-        link.connect(target.agent)
-        agent: Any = AgentSSH()
-        agent._connect(link)  # noqa: SLF001 - the only way to choose an agent's socket
-        return [(f"agent key {key.comment or key.get_name()}", key) for key in agent.get_keys()]
-    except (OSError, paramiko.SSHException):
-        return []
+@contextmanager
+def _agent_keys(target: Target) -> Iterator[list[tuple[str, paramiko.PKey]]]:
+    """The keys that the agent holds; they sign for as long as the connection to it is open."""
+    with socket.socket(socket.AF_UNIX) as link:
+        try:
+            link.settimeout(5)
+            link.connect(target.agent or "")
+            agent: Any = AgentSSH()
+            agent._connect(link)  # noqa: SLF001 - the only way to choose an agent's socket
+            keys = [(f"agent key {key.comment or key.get_name()}", key) for key in agent.get_keys()]
+        except (OSError, paramiko.SSHException):
+            keys = []
+        yield keys
 
 
 def _public_blob(path: str) -> bytes | None:
@@ -392,11 +407,15 @@ class SshTransport:
         return of_exit(host.name, status, *reader.text, seconds, call.timeout)
 
     def sync(self, host: Host, sync: Sync) -> Outcome:
+        started = time.monotonic()
         try:
             self.connection(host)
         except CannotConnect as error:
-            return self._failure(host, error, time.monotonic())
-        return rsync.through(host.name, sync, lambda line: _Pipe(self._channel(host), line))
+            return self._failure(host, error, started)
+        outcome = rsync.through(host.name, sync, lambda line: _Pipe(self._channel(host), line))
+        if outcome.kind is Kind.LOST and self._is_frozen(host):
+            return self._failure(host, OSError(), started)
+        return outcome
 
     def stream(self, host: Host, line: str, stdin: bytes) -> Stream:
         with broken():

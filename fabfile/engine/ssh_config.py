@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from getpass import getuser
 from itertools import pairwise
 
 from inventories.model import Host
@@ -48,13 +50,16 @@ def resolve(
 ) -> Target:
     """``environment`` is for the commands that messages name. Raises :class:`SshConfigError`."""
     connection = host.connection
-    options: list[str] = list(connection.ssh_args)
+    options: list[str] = []
     if connection.port:
         options += ["-p", str(connection.port)]
     if connection.user:
         options += ["-l", connection.user]
     if connection.key_file:
-        options += ["-i", connection.key_file]
+        # Unlike -i, this also names a file that is not there, so that a message can.
+        options += ["-o", f'IdentityFile="{connection.key_file}"']
+    # OpenSSH takes the first of several, and Ansible puts the inventory's own words first too.
+    options += connection.ssh_args
     values = _ask(tuple(options), connection.address)
     target = _target(host.name, values, tuple(options), extra_known_hosts)
     return replace(target, environment=environment)
@@ -79,10 +84,9 @@ def _target(
     hostname, port, user = one["hostname"], int(one["port"]), one["user"]
 
     def expand(text: str) -> str:
-        tokens = {"%%": "%", "%h": hostname, "%p": str(port), "%r": user, "%n": name,
-                  "%d": os.path.expanduser("~")}
-        for token, value in tokens.items():
-            text = text.replace(token, value)
+        tokens = {"%%": "%", "%h": hostname, "%p": str(port), "%r": user, "%u": getuser(),
+                  "%n": one.get("host", name), "%d": os.path.expanduser("~")}
+        text = re.sub("%.", lambda found: tokens.get(found[0], found[0]), text)
         return os.path.expanduser(text)
 
     def files(key: str) -> tuple[str, ...]:
@@ -101,7 +105,7 @@ def _target(
         identity_files=files("identityfile"),
         certificate_files=files("certificatefile"),
         identities_only=one.get("identitiesonly") == "yes",
-        agent=_agent(one.get("identityagent")),
+        agent=_agent(one.get("identityagent"), expand),
         known_hosts=(*extra, *words("userknownhostsfile"), *words("globalknownhostsfile")),
         key_alias=None if alias in (None, "none") else alias,
         proxy=_proxy(one, hostname, port, expand, options),
@@ -109,11 +113,11 @@ def _target(
     )
 
 
-def _agent(value: str | None) -> str | None:
+def _agent(value: str | None, expand: Callable[[str], str]) -> str | None:
     if value == "none":
         return None
     if value and value != "SSH_AUTH_SOCK":
-        return os.path.expandvars(os.path.expanduser(value))
+        return os.path.expandvars(expand(value))
     return os.environ.get("SSH_AUTH_SOCK")
 
 
@@ -133,6 +137,7 @@ def _proxy(
     address = f"[{hostname}]:{port}" if ":" in hostname else f"{hostname}:{port}"
     last = last if last.startswith("ssh://") else f"ssh://{last}"
     return (
-        "ssh", "-o", "BatchMode=yes", *(("-F", config[-1]) if config else ()),
+        "ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
+        *(("-F", config[-1]) if config else ()),
         *(("-J", ",".join(before)) if before else ()), "-W", address, last,
     )

@@ -88,9 +88,14 @@ def _requirements(path: Path, settings: PythonSettings) -> str:
 
 
 def _from_pylock(path: Path) -> str:
-    """PEP 751's packages as requirements with hashes."""
+    """PEP 751's packages as requirements with hashes. Raises :class:`UsageError`."""
     lines = []
     for package in tomllib.loads(path.read_text()).get("packages", []):
+        if package.get("directory", {}).get("path") == ".":
+            continue  # the application itself, which the release holds
+        if "version" not in package:
+            raise UsageError(f"{path.name}: {package['name']} comes from no index; only packages "
+                             f"with a version can be brought to the hosts")
         files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
         hashes = [f"--hash=sha256:{each['hashes']['sha256']}" for each in files]
         marker = f" ; {package['marker']}" if package.get("marker") else ""

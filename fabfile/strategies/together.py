@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fabfile.plan import Plan
+from dataclasses import replace
+
+from fabfile.plan import Plan, Stage
 from fabfile.strategies.stages import each_stage, finish_stage, migrate_stage, of_roles
 from fabfile.strategies.targets import Fleet, is_live
 from roles.release import switch_step
+from roles.role import Step, Target
 
 
 def plan(fleet: Fleet) -> Plan:
@@ -15,10 +18,24 @@ def plan(fleet: Fleet) -> Plan:
         return nothing_to_restart(fleet)
     parts = (
         *each_stage(fleet, "stop", "parallel", lambda target: of_roles("stop", target)),
-        *migrate_stage(fleet),
+        *_migrate_or_serve_again(fleet),
         *each_stage(fleet, "switch", "parallel",
                     lambda target: [switch_step(target, target.release.id)]),
         *each_stage(fleet, "start", "rolling", lambda target: of_roles("start", target)),
         *finish_stage(fleet),
     )
     return Plan("release", fleet.environment, fleet.release.id, "together", parts)
+
+
+def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
+    """Nothing was switched yet, so where migrating fails all hosts serve again what they had."""
+    again = tuple(step for target in fleet.targets for step in _start_again(target))
+    return [replace(stage, turns=tuple(replace(turn, recover=again) for turn in stage.turns))
+            for stage in migrate_stage(fleet)]
+
+
+def _start_again(target: Target) -> tuple[Step, ...]:
+    old = target.facts.current
+    if old is None:
+        return ()
+    return of_roles("start", replace(target, release=replace(target.release, id=old)))

@@ -77,6 +77,14 @@ def remove(path):
     shutil.rmtree(gone, ignore_errors=True)
 
 
+def sweep(*folders):
+    """Away with what runs that died had begun."""
+    for folder in folders:
+        for name in names(folder):
+            if name.startswith("."):
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+
+
 def needed_venvs(releases):
     found = set()
     for release in releases:
@@ -95,10 +103,9 @@ def main():
     kept = {current, *good()[-ARGUMENTS["keep"]:]}
     removed = []
     releases = os.path.join(ROOT, "releases")
+    sweep(releases, os.path.join(ROOT, "static"), os.path.join(STATE, "releases"))
     for name in names(releases):
-        if name.startswith("."):
-            shutil.rmtree(os.path.join(releases, name), ignore_errors=True)
-        elif name not in kept:
+        if name not in kept:
             if not is_unused(name):
                 kept.add(name)
                 continue

@@ -50,7 +50,10 @@ def clear():
         descriptor = os.open(LOCK, os.O_RDWR)
     except FileNotFoundError:
         return None
-    record = json.loads(os.pread(descriptor, 65536, 0) or b"null")
+    try:
+        record = json.loads(os.pread(descriptor, 65536, 0) or b"null")
+    except ValueError:
+        record = None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

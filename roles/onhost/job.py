@@ -41,8 +41,11 @@ def is_free(lock):
     return True
 
 
-def work(folder):
-    """The detached process: the command's only parent, and the writer of its result."""
+def work(folder, lock):
+    """The detached process: the command's only parent, and the writer of its result.
+
+    The command has the lock too, so that it counts as running even if this process is killed.
+    """
     log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -50,7 +53,7 @@ def work(folder):
     os.dup2(log, 2)
     started = time.time()
     try:
-        status = subprocess.call(ARGUMENTS["argv"], stdin=null, cwd="/")
+        status = subprocess.call(ARGUMENTS["argv"], stdin=null, cwd="/", pass_fds=(lock,))
     except OSError as error:
         os.write(2, ("cannot start %s: %s\n" % (ARGUMENTS["argv"][0], error)).encode())
         status = 127
@@ -58,7 +61,7 @@ def work(folder):
           {"exit": status, "started": started, "ended": time.time()})
 
 
-def detach(folder):
+def detach(folder, lock):
     if os.fork():
         os.wait()
         return
@@ -66,7 +69,7 @@ def detach(folder):
     if os.fork():
         os._exit(0)
     try:
-        work(folder)
+        work(folder, lock)
     finally:
         os._exit(0)
 
@@ -80,7 +83,7 @@ def start(folder, lock):
     write(os.path.join(folder, "job.json"),
           {"key": ARGUMENTS["key"], "run": ARGUMENTS["run"], "argv": ARGUMENTS["argv"],
            "started": time.time()})
-    detach(folder)
+    detach(folder, lock)
     os.close(lock)  # the detached process has its own copy, and with it the lock
 
 
@@ -130,6 +133,7 @@ def main():
                              % (job.get("key"), job.get("run")))
             sys.exit(HELD)
         sys.stdout.write("following the job that run %s started\n" % job.get("run"))
+        sys.stdout.flush()
     code = follow(folder, lock_path)
     sys.exit(code if code >= 0 else 128 - code)
 

@@ -28,7 +28,7 @@ def unquote(value):
         out, escaped = [], False
         for char in value[1:-1]:
             if escaped:
-                out.append({"n": "\n", "t": "\t"}.get(char, char))
+                out.append({"n": "\n", "r": "\r", "t": "\t"}.get(char, char))
             elif char != "\\":
                 out.append(char)
             escaped = char == "\\" and not escaped
@@ -49,7 +49,7 @@ def read_environment(path):
         fail("%s is not readable for %s; it must be readable for the service's user"
              % (path, pwd.getpwuid(os.getuid()).pw_name))
     found = {}
-    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
         if not line or line[0] in "#;":
             continue
         name, equals, value = line.partition("=")
@@ -64,7 +64,7 @@ def read_environment(path):
 
 def parse(argv):
     release, extra, rest = None, {}, list(argv)
-    while rest and rest[0] in ("--release", "--env"):
+    while len(rest) > 1 and rest[0] in ("--release", "--env"):
         option, value = rest[0], rest[1]
         rest = rest[2:]
         if option == "--release":
@@ -110,7 +110,7 @@ def main(argv):
         environment["VIRTUAL_ENV"] = runtime["venv"]
         path = os.path.join(runtime["venv"], "bin") + ":" + path
     environment["PATH"] = path
-    if rest and rest[0] == "--":
+    if len(rest) > 1 and rest[0] == "--":
         command = rest[1:]
     elif rest and rest[0] in runtime["commands"]:
         command = runtime["commands"][rest[0]] + rest[1:]

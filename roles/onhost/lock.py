@@ -6,9 +6,10 @@ who, since when and in which phase. The controller speaks over standard input, a
 controller falls silent, or the connection ends, the record stays behind with "lost_at", and
 the kernel's lock is free.
 
-ARGUMENTS: root, record (a mapping), silence (seconds). First answer: {"acquired": true,
-"abandoned": RECORD or null, "before": when the file was last written (ns)}, or {"held": RECORD}
-and exit 75, or {"frozen": RECORD} and exit 75.
+ARGUMENTS: root, record (a mapping), silence (seconds), again (whether this run had the lock before
+its connection broke; no freeze stops it then, but another run in between does). First answer:
+{"acquired": true, "abandoned": RECORD or null, "before": when the file was last written (ns)}, or
+with exit 75 one of {"held": RECORD}, {"frozen": RECORD} and {"passed": RECORD or null}.
 """
 
 import fcntl
@@ -20,6 +21,7 @@ import time
 
 ARGUMENTS = globals()["ARGUMENTS"]
 HELD = 75
+LENGTH = 1024
 
 
 def say(message):
@@ -35,15 +37,17 @@ def read(descriptor):
 
 
 def write(descriptor, record):
-    content = json.dumps(record).encode() if record else b""
-    os.ftruncate(descriptor, len(content))
+    """Records are of one length, so that whoever reads meanwhile sees a whole one."""
+    content = json.dumps(record).encode().ljust(LENGTH) if record else b""
     os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))
     os.fsync(descriptor)
 
 
 def acquire(path):
-    # A winner writes its record a moment after it has the lock.
-    for _ in range(20):
+    # A winner writes its record a moment after it has the lock; what is seen at first may still be
+    # the one before.
+    for attempt in range(20):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,11 +55,20 @@ def acquire(path):
         except BlockingIOError:
             record = read(descriptor)
             os.close(descriptor)
-            if record:
+            if record and attempt:
                 break
             time.sleep(0.05)
     say({"held": record or {}})
     sys.exit(HELD)
+
+
+def refuse_freeze(path):
+    try:
+        with open(path, encoding="utf-8") as freeze:
+            say({"frozen": json.load(freeze)})
+            sys.exit(HELD)
+    except FileNotFoundError:
+        pass
 
 
 def serve(descriptor, record):
@@ -83,14 +96,15 @@ def serve(descriptor, record):
 def main():
     state = os.path.join(ARGUMENTS["root"], ".fabfleet")
     os.makedirs(state, exist_ok=True)
-    try:
-        with open(os.path.join(state, "freeze"), encoding="utf-8") as freeze:
-            say({"frozen": json.load(freeze)})
-            sys.exit(HELD)
-    except FileNotFoundError:
-        pass
+    if not ARGUMENTS["again"]:
+        refuse_freeze(os.path.join(state, "freeze"))
     descriptor, abandoned = acquire(os.path.join(state, "lock"))
     record = dict(ARGUMENTS["record"], since=time.time(), heartbeat=time.time(), holder=os.getpid())
+    if ARGUMENTS["again"]:
+        if (abandoned or {}).get("run") != record["run"]:
+            say({"passed": abandoned})
+            sys.exit(HELD)
+        record["since"] = abandoned["since"]
     before = os.fstat(descriptor).st_mtime_ns
     write(descriptor, record)
     try:

@@ -66,8 +66,15 @@ def is_locked(path, locks):
 
 
 def lock(locks):
-    record = read(os.path.join(STATE, "lock"))
-    return record and dict(record, alive=is_locked(os.path.join(STATE, "lock"), locks))
+    path = os.path.join(STATE, "lock")
+    alive = is_locked(path, locks)
+    record = read(path)
+    for _ in range(20):
+        if record or not alive:
+            break
+        time.sleep(0.01)  # whoever has just taken it writes its record now
+        record = read(path)
+    return record and dict(record, alive=alive)
 
 
 def lock_written():
@@ -169,6 +176,7 @@ def main():
         "lock_written": lock_written(),
         "freeze": read(os.path.join(STATE, "freeze")),
         "job": job(locks),
+        "busy": is_locked(os.path.join(STATE, "busy"), locks),
     }))
 
 

@@ -12,8 +12,9 @@ FILES = globals()["FILES"]
 
 
 def quoted(value):
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return '"%s"' % escaped
+    for char, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
+        value = value.replace(char, escaped)
+    return '"%s"' % value
 
 
 def main():

@@ -30,6 +30,7 @@ def socket_path():
 
 
 def quoted(path):
+    """supervisor expands ``%`` once in most values, and twice in a program's logfile."""
     return path.replace("%", "%%")
 
 
@@ -57,12 +58,12 @@ startsecs=0
 stopsignal=TERM
 stopwaitsecs={stop_seconds}
 redirect_stderr=true
-stdout_logfile={folder}/{program}.log
+stdout_logfile={twice}/{program}.log
 stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=2
-""".format(folder=quoted(FOLDER), socket=quoted(socket_path()), program=PROGRAM,
-           python=ARGUMENTS["python"], launcher=quoted(ARGUMENTS["launcher"]),
-           stop_seconds=ARGUMENTS["stop_seconds"])
+""".format(folder=quoted(FOLDER), twice=quoted(quoted(FOLDER)), program=PROGRAM,
+           socket=quoted(socket_path()), python=ARGUMENTS["python"],
+           launcher=quoted(ARGUMENTS["launcher"]), stop_seconds=ARGUMENTS["stop_seconds"])
 
 
 def tool(name):

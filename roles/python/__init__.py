@@ -49,8 +49,8 @@ class PythonRole(Role):
         chosen = target.of(PythonSettings, "python").interpreter
         build = then(
             command("rm", "-rf", new),
-            command(uv, "-q", "venv", "--relocatable", "--no-config", "--no-python-downloads",
-                    "--python", chosen, new),
+            command(uv, "-q", "venv", "--relocatable", "--no-config", "--no-cache",
+                    "--no-python-downloads", "--python", chosen, new),
             command(uv, "-q", "pip", "install", "--no-config", "--no-cache", "--offline",
                     "--no-index", "--link-mode", "copy", "--compile-bytecode",
                     "--find-links", house, "--python", f"{new}/bin/python",

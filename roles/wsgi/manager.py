@@ -29,10 +29,12 @@ class Manager(Protocol):
     def service(self) -> str: ...
 
 
-def manager(wsgi: WsgiSettings, app: AppSettings, python: str = "python3") -> Manager:
-    """The manager that the settings choose."""
+def manager(
+    wsgi: WsgiSettings, app: AppSettings, python: str = "python3", deploy: str = ""
+) -> Manager:
+    """The manager that the settings choose; ``deploy`` is the user who deploys."""
     if wsgi.manager == "systemd":
-        return Systemd(wsgi, app, python)
+        return Systemd(wsgi, app, python, deploy)
     return Supervisor(wsgi, app, python)
 
 
@@ -41,7 +43,8 @@ def manager_of(target: Target) -> Manager:
     from roles.wsgi import WsgiSettings
 
     return manager(
-        target.of(WsgiSettings, "wsgi"), target.of(AppSettings, "app"), interpreter(target)
+        target.of(WsgiSettings, "wsgi"), target.of(AppSettings, "app"), interpreter(target),
+        target.host.connection.user or target.facts.user,
     )
 
 
@@ -50,8 +53,9 @@ class Systemd:
 
     VERBS = ("start", "stop", "restart")
 
-    def __init__(self, wsgi: WsgiSettings, app: AppSettings, python: str) -> None:
+    def __init__(self, wsgi: WsgiSettings, app: AppSettings, python: str, deploy: str) -> None:
         self.wsgi, self.app, self.python = wsgi, app, python
+        self.user = app.user or deploy
 
     @property
     def service(self) -> str:
@@ -66,7 +70,8 @@ class Systemd:
         python = self.python if self.python.startswith("/") else f"/usr/bin/{self.python}"
         return render(
             "wsgi/templates/wsgi.service.j2",
-            app=self.app, wsgi=self.wsgi, python=python, paths=Paths(self.app.folder),
+            app=self.app, user=self.user, wsgi=self.wsgi, python=python,
+            paths=Paths(self.app.folder),
             socket_folder=self.wsgi.bind.rpartition("/")[0] if "/" in self.wsgi.bind else "",
         )
 

@@ -3,9 +3,9 @@
     python -m tests.bench.deploy_vs_shell [--hosts 10] [--files 6900] [--rounds 3]
 
 Both deliver the same change (20 files changed, 5 new, 5 removed) of the same tree to the same
-hosts of the lab, by turns in one run: parallel rsync with --link-dest over one shared OpenSSH connection
-per host, one migrate, then host by host switch, restart, and wait for a 200. Prints the medians, the
-controller's CPU seconds, and how many SSH logins each host saw.
+hosts of the lab, by turns in one run. The script: parallel rsync with --link-dest over one shared
+OpenSSH connection per host, one migrate, then host by host switch, restart, and wait for a 200.
+Prints the medians, the controller's CPU seconds, and how many SSH logins each host saw.
 """
 
 from __future__ import annotations

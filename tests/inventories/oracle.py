@@ -40,7 +40,7 @@ def _asked(paths: Sequence[Path], home: Path) -> list[dict[str, object]]:
 
 def _listed(path: str) -> object:
     """In a forked child, so that Ansible's globals are fresh each time."""
-    from ansible.cli.inventory import InventoryCLI  # type: ignore[import-untyped]
+    from ansible.cli.inventory import InventoryCLI
 
     with tempfile.TemporaryFile() as output, open(os.devnull, "wb") as nowhere:
         child = os.fork()

@@ -55,7 +55,8 @@ def kept(three: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def on_v1(kept: Fleet) -> Fleet:
+def on_v1(kept: Fleet) -> Iterator[Fleet]:
     """Three web hosts that serve v1."""
     kept.recall()
-    return kept
+    yield kept
+    kept.end_started()

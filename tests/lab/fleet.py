@@ -26,6 +26,9 @@ from tests.sites import history
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = "/srv/shop"
 KEPT = "/root/kept"
+# Collects static files as soon as the host's /tmp/hold is gone; see Fleet.hold.
+HELD_BACK = ["sh", "-c", "mkdir -p $STATIC_ROOT; while [ -e /tmp/hold ]; do sleep 0.05; done; "
+                         "exec python manage.py collectstatic --noinput --verbosity 0"]
 # Waits until a table named gate is there, and leaves a row for each time it was run.
 GATE = """
 import time
@@ -83,6 +86,7 @@ class Fleet:
         self.site = folder / "site"
         self.state = folder / "state"
         self.inventory = folder / "inventories"
+        self.started: list[subprocess.Popen[str]] = []
 
     # --- up and down ---------------------------------------------------------------------------
 
@@ -156,11 +160,21 @@ class Fleet:
     ) -> subprocess.Popen[str]:
         """``fab WORDS`` in the background; ``driver`` is a script to start instead of fab."""
         program = [driver] if driver else ["-m", "fabfile.program"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *program, *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**self.environment, **(environment or {})}, start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end_started(self) -> None:
+        """What a test began and did not end."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        self.started.clear()
 
     def fab(
         self, *words: str, check: int | None = None, timeout: float = 120, **more: Any
@@ -290,7 +304,8 @@ class Fleet:
     def recall(self) -> None:
         """Hosts and database as they were at :meth:`remember`, and all of them serving."""
         self.everywhere(lambda host: self.on(
-            host, f"systemctl stop shop-wsgi.service; flock -w 60 {ROOT}/.fabfleet/busy true && "
+            host, f"rm -f /tmp/hold; systemctl stop shop-wsgi.service; "
+                  f"flock -w 60 {ROOT}/.fabfleet/busy true && "
                   f"rsync -aHc --delete --exclude=/venvs --exclude=/.fabfleet/tools "
                   f"{KEPT}/ {ROOT}/"))
         self.reset_database("shop_kept")
@@ -329,6 +344,16 @@ class Fleet:
         rows = self.sql("select what from catalog_auditentry where what like 'gate:%' order by id")
         return [row[0] for row in rows]
 
+    def hold(self, *hosts: str) -> None:
+        """From now on static files are not collected there, until :meth:`let_go`."""
+        self.write_inventory(static={"command": HELD_BACK})
+        for host in hosts:
+            self.on(host, "touch /tmp/hold")
+
+    def let_go(self, *hosts: str) -> None:
+        for host in hosts:
+            self.on(host, "rm -f /tmp/hold")
+
     # --- processes -------------------------------------------------------------------------------
 
     def pids(self, host: str, pattern: str) -> list[int]:
@@ -344,11 +369,12 @@ class Fleet:
 
     def until_quiet(self) -> None:
         """Wait until no command of a dead run works on any host."""
-        for host in self.web:
-            wait_for(f"{host} is quiet", lambda host=host: not self.working(host), 60)
+        wait_for("all hosts are quiet", lambda: not any(map(self.working, self.web)), 60)
 
     @contextmanager
-    def sampled(self, look: Callable[[], T], every: float = 0.05) -> Iterator[list[tuple[float, T]]]:
+    def sampled(
+        self, look: Callable[[], T], every: float = 0.05
+    ) -> Iterator[list[tuple[float, T]]]:
         """(time, answer) of ``look`` all the while, from a thread of its own."""
         samples: list[tuple[float, T]] = []
         stop = threading.Event()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def venvs(fleet: Fleet) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def story(three: Fleet) -> Iterator[Story]:
+def story(three: Fleet) -> Story:
     fleet = three
     fleet.reset()
     for host in fleet.web:
@@ -125,7 +126,7 @@ def story(three: Fleet) -> Iterator[Story]:
     before = {host: on_host(fleet, host, v1) for host in fleet.web}
     venvs_before = venvs(fleet)
     fleet.fab("deploy", "--ref=v2", check=0)
-    yield Story(
+    return Story(
         fleet, v1, v2, before,
         kept={host: on_host(fleet, host, v1) for host in fleet.web},
         after={host: on_host(fleet, host, v2) for host in fleet.web},
@@ -337,18 +338,14 @@ def test_pruning_keeps_what_is_needed(fleet: Fleet) -> None:
     everywhere_on(fleet, other)
 
 
-class running:  # noqa: N801
+@contextmanager
+def running(fleet: Fleet, host: str, release: str) -> Iterator[None]:
     """A process of a release, as somebody's long report would be."""
-
-    def __init__(self, fleet: Fleet, host: str, release: str) -> None:
-        self.fleet, self.host, self.release = fleet, host, release
-
-    def __enter__(self) -> None:
-        self.fleet.on(self.host, f"systemd-run -q --unit=report --uid=shop /usr/bin/python3 -I "
-                                 f"{ROOT}/.fabfleet/launch.py --release {self.release} -- "
-                                 f"sleep 600")
-        wait_for("the process of the old release", lambda: "sleep" in self.fleet.on(
-            self.host, "ps -o comm= -p $(systemctl show -p MainPID --value report)", check=False))
-
-    def __exit__(self, *_: object) -> None:
-        self.fleet.on(self.host, "systemctl stop report")
+    fleet.on(host, f"systemd-run -q --unit=report --uid=shop /usr/bin/python3 -I "
+                   f"{ROOT}/.fabfleet/launch.py --release {release} -- sleep 600")
+    try:
+        wait_for("the process of the old release", lambda: "sleep" in fleet.on(
+            host, "ps -o comm= -p $(systemctl show -p MainPID --value report)", check=False))
+        yield
+    finally:
+        fleet.on(host, "systemctl stop report")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from fabfile.environment import Environment
+from fabfile.strategies import rolling, together
+from tests.fabfile.fleets import live, make_fleet, ready, told
+from tests.fabfile.strategies.outline import names, outline, stage_of
+
+ALL = ("web1", "web2", "web3")
+
+
+def test_stop_all_migrate_switch_all_start_one_at_a_time(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, pending=["shop.0002_stock"]))
+    assert (plan.name, plan.strategy) == ("release", "together")
+    assert outline(plan) == [
+        ("stop", "parallel", [(host, ["wsgi.stop"]) for host in ALL]),
+        ("migrate", "once", [("web1", ["migrations.apply"])]),
+        ("switch", "parallel", [(host, ["release.switch"]) for host in ALL]),
+        ("start", "rolling", [(host, ["wsgi.start", "wsgi.health"]) for host in ALL]),
+        ("finish", "parallel", [(host, ["release.finish"]) for host in ALL]),
+    ]
+    assert [len(stage.batches) for stage in plan.stages] == [1, 1, 1, 3, 1]
+
+
+def test_without_migrations_the_rest_is_the_same(prod: Environment) -> None:
+    assert names(together.plan(make_fleet(prod))) == ["stop", "switch", "start", "finish"]
+
+
+def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
+    fleet = make_fleet(prod, *map(ready, ALL), pending=["shop.0002_stock"])
+    (turn,) = stage_of(together.plan(fleet), "migrate").turns
+    assert [(step.name, step.host) for step in turn.recover] == [
+        (name, host) for host in ALL for name in ("wsgi.start", "wsgi.health")
+    ]
+
+
+def test_nobody_is_put_back_once_the_database_has_moved(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, *map(ready, ALL), pending=["shop.0002_stock"]))
+    others = [stage for stage in plan.stages if stage.name != "migrate"]
+    assert [turn.recover for stage in others for turn in stage.turns] == [()] * 12
+
+
+def test_all_hosts_stop_even_those_that_serve_it(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, live("web1"), ready("web2"), live("web3")))
+    assert told(step for turn in stage_of(plan, "stop").turns for step in turn.steps) == [
+        "wsgi.stop: sudo -n /usr/bin/systemctl stop shop-wsgi.service"
+    ] * 3
+
+
+def test_nothing_stops_where_all_is_served_already(prod: Environment) -> None:
+    fleet = make_fleet(prod, *map(live, ALL))
+    assert together.plan(fleet) == rolling.plan(fleet)
+    assert names(together.plan(fleet)) == ["confirm", "finish"]
+
+
+def test_pending_migrations_stop_all_even_where_all_is_served(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, *map(live, ALL), pending=["shop.0002_stock"]))
+    assert names(plan) == ["stop", "migrate", "switch", "start", "finish"]
