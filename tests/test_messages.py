@@ -321,6 +321,10 @@ def test_no_hosts(project: Project) -> None:
 def test_the_teams_known_hosts_is_no_inventory_source(project: Project) -> None:
     project.file("known_hosts", "10.0.0.1 ssh-ed25519 AAAA\n")
     assert project.fab("inventory", "--env=prod").code == 0
+    # Nor is it one where Ansible reads the folder for us.
+    project.file("more.ini", "[web]\nweb3 ansible_connection=local\n")
+    ended = project.fab("inventory", "--env=prod")
+    assert "  web: web1, web2, web3\n" in ended.out, ended.err
 
 
 # --- what is to be deployed -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import yaml
 
 from fabfile.lab import Lab, LabHost
+from tests.lab import kill_at
 from tests.sites import history
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -187,6 +188,15 @@ class Fleet:
             assert done.returncode == check, f"{words}: exit {done.returncode}\n{out}\n{err}"
         return done
 
+    def begin(self, *words: str, at: str) -> subprocess.Popen[str]:
+        """``fab WORDS`` in the background, whose journal has the line ``at`` now; lines are named
+        as in ``started/release.switch/web1`` or ``stage/roll``."""
+        known = len(self.journals())
+        process = self.start(*words)
+        wait_for("the run has begun", lambda: len(self.journals()) > known, 60)
+        wait_for(at, lambda: at in map(kill_at.name, self.journal()), 60)
+        return process
+
     def release_id(self, *words: str) -> str:
         """What ``fab deploy WORDS`` would call its release."""
         plans = json.loads(self.fab("plan", "--json", *words, check=0).stdout)["plans"]
@@ -197,7 +207,13 @@ class Fleet:
 
     def journal(self) -> list[dict[str, Any]]:
         """The events of the newest run."""
-        return [json.loads(line) for line in self.journals()[-1].read_text().splitlines()]
+        lines = self.journals()[-1].read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def lock_record(self) -> dict[str, Any]:
+        """What stands in the lock's file on web1; {} where it is free."""
+        found: dict[str, Any] = json.loads(self.on("web1", f"cat {ROOT}/.fabfleet/lock") or "{}")
+        return found
 
     # --- the hosts, looked at without the tool --------------------------------------------------
 

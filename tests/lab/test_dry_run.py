@@ -15,10 +15,12 @@ import pytest
 from fabfile.plan import Plan, from_json
 from tests.lab.fleet import ROOT, Fleet, wait_for
 
+pytestmark = pytest.mark.timeout(300)  # one deploy, or ten hosts, on a busy machine
+
 WATCHED = [ROOT, "/etc/systemd/system", "/etc/sudoers.d", "/home/deploy", "/tmp", "/var/tmp"]
 LOOKING = (
-    ("deploy", "--dry-run"), ("plan",), ("plan", "--json"), ("status",), ("status", "--json"),
-    ("releases",), ("hosts.check",),
+    ("deploy", "--dry-run"), ("plan",), ("plan", "--json"), ("status",), ("releases",),
+    ("hosts.check",),
 )
 SCRATCH = "/tmp/fabfleet-dry-run-"
 

@@ -24,6 +24,8 @@ import yaml
 from tests.lab.fleet import CHECKOUT, Fleet
 from tests.lab.watch import Watch, watched
 
+pytestmark = pytest.mark.timeout(300)  # one deploy, or ten hosts, on a busy machine
+
 Events = list[dict[str, Any]]
 
 # --- hooks ---------------------------------------------------------------------------------------

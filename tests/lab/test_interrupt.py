@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,26 +27,6 @@ def until_told(process: subprocess.Popen[str]) -> None:
     """Two signals at one moment would be one."""
     assert process.stdout
     assert any("interrupted: finishing what runs" in line for line in process.stdout)
-
-
-def has(fleet: Fleet, event: str, step: str, host: str) -> Callable[[], bool]:
-    """Whether the newest journal has this line."""
-    def look() -> bool:
-        journals = fleet.journals()
-        return bool(journals) and any(
-            (each["event"], each.get("step"), each.get("host")) == (event, step, host)
-            for each in fleet.journal())
-
-    return look
-
-
-def begin(fleet: Fleet, event: str, step: str, host: str) -> subprocess.Popen[str]:
-    """A deploy of v2 whose journal has that line now."""
-    known = len(fleet.journals())
-    process = fleet.start("deploy", "--ref=v2")
-    wait_for("the run has begun", lambda: len(fleet.journals()) > known)
-    wait_for(f"{event} {step} on {host}", has(fleet, event, step, host), 60)
-    return process
 
 
 def end(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str, str]:
@@ -72,7 +52,7 @@ def check_again(fleet: Fleet, release: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_once_in_the_roll_ends_the_turn_and_stops(on_v1: Fleet, number: signal.Signals) -> None:
     old, new = on_v1.current("web1"), on_v1.release_id("--ref=v2")
-    process = begin(on_v1, "started", "release.switch", "web1")
+    process = on_v1.begin("deploy", "--ref=v2", at="started/release.switch/web1")
     press(process, number)
     code, out, err = end(process)
     assert code == 130, out + err
@@ -96,9 +76,9 @@ def test_once_while_staging_stops_after_the_running_steps(on_v1: Fleet) -> None:
     on_v1.hold(*on_v1.web)
     old, new = on_v1.current("web1"), on_v1.release_id("--ref=v2")
     try:
-        process = begin(on_v1, "started", "static.collect", "web3")
+        process = on_v1.begin("deploy", "--ref=v2", at="started/static.collect/web3")
         for host in on_v1.web:
-            wait_for(f"{host} collects", has(on_v1, "started", "static.collect", host))
+            wait_for(f"{host} collects", partial(on_v1.pids, host, "^sleep 0.05"))
         press(process)
         until_told(process)
     finally:
@@ -115,7 +95,7 @@ def test_once_while_staging_stops_after_the_running_steps(on_v1: Fleet) -> None:
 
 def test_once_while_uploading_lets_the_upload_end(on_v1: Fleet) -> None:
     """rsync runs here, in the terminal that sends the signal, and must not die of it."""
-    process = begin(on_v1, "started", "release.upload", "web1")
+    process = on_v1.begin("deploy", "--ref=v2", at="started/release.upload/web1")
     press(process)
     code, out, err = end(process)
     assert code == 130, out + err
@@ -131,7 +111,7 @@ def test_twice_aborts_at_once(on_v1: Fleet, where: str) -> None:
     hook = {"run": "touch /tmp/hooked; sleep 300; true", "on": where}
     on_v1.write_inventory(hooks={"before": {"roll": [hook]}})
     new = on_v1.release_id("--ref=v2")
-    process = begin(on_v1, "started", "hook before roll", where)
+    process = on_v1.begin("deploy", "--ref=v2", at=f"started/hook before roll/{where}")
     press(process)
     until_told(process)
     press(process)

@@ -14,6 +14,8 @@ import pytest
 
 from tests.lab.fleet import ROOT, Fleet, wait_for
 
+pytestmark = pytest.mark.timeout(300)  # one deploy, or ten hosts, on a busy machine
+
 # Runs on the host; knows nothing of manifests.
 LISTING = r"""
 import hashlib, json, os, stat, sys

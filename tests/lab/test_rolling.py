@@ -11,6 +11,8 @@ import pytest
 from tests.lab.fleet import ROOT, Fleet, wait_for
 from tests.lab.watch import Watch, watched
 
+pytestmark = pytest.mark.timeout(300)  # one deploy, or ten hosts, on a busy machine
+
 LOG = "/var/log/postgresql/postgresql-15-main.log"
 DDL = re.compile(r"pid=(\d+) user=shop .* host=(\S+) .*\b(?:CREATE|ALTER|DROP) (?:TABLE|INDEX)")
 V2_MIGRATIONS = ["0001_initial", "0002_auditentry", "0003_first_products", "0004_product_stock",
@@ -183,8 +185,10 @@ def test_a_host_that_dies_in_the_roll(on_v2: Roll) -> None:
     """Another setting makes another release of v2, so this is a roll like any other."""
     fleet = on_v2.fleet
     fleet.write_inventory(wsgi={"workers": 1})
+    runs = len(fleet.journals())
     process = fleet.start("deploy", "--ref=v2")
     try:
+        wait_for("the run", lambda: len(fleet.journals()) > runs, 60)
         wait_for("the canary", lambda: finished(fleet, "roll", "wsgi.health", "web1"), 60)
         fleet.lab.kill("web3")
         out, err = process.communicate(timeout=120)

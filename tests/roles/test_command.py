@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fabfile.plan import to_json
@@ -66,14 +66,14 @@ def test_every_word_quotes_itself_and_raw_is_the_exception(
 
 
 @given(st.lists(WORDS, min_size=1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_words_survive_a_shell(words: list[str]) -> None:
     done = sh(command("printf", r"%s\0", *words).line)
     assert done.stdout.decode().split("\0")[:-1] == words
 
 
 @given(st.lists(WORDS, min_size=1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_words_survive_a_shell_within_a_shell(words: list[str]) -> None:
     inner = then(command("printf", r"%s\0", *words), YES)
     assert sh(command("sh", "-c", inner.line).line).stdout.decode().split("\0")[:-1] == words
@@ -138,7 +138,7 @@ def truth(tree: Command) -> bool:
 
 
 @given(TREES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_nesting_means_to_a_shell_what_it_means_to_us(tree: Command) -> None:
     assert (sh(tree.line).returncode == 0) is truth(tree)
 

@@ -413,6 +413,9 @@ def test_a_remote_repository_is_mirrored_and_brought_up_to_date(
     for ref in (None, "main", "v2"):
         assert export(url, ref).commit == second
     assert Path(export(url).tree, "manage.py").read_text() == "v2\n"
+    third = commit(repository, **{"manage.py": "v3\n"})
+    git(repository, "tag", "-f", "v2")  # nobody should, somebody does
+    assert export(url, "v2").commit == third
     assert len(os.listdir(cache / "git")) == 1
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fabfile.environment import Environment
 from fabfile.strategies import rolling, together
-from tests.fabfile.fleets import live, make_fleet, ready, told
+from tests.fabfile.fleets import fresh, live, make_fleet, ready, told
 from tests.fabfile.strategies.outline import names, outline, stage_of
 
 ALL = ("web1", "web2", "web3")
@@ -31,6 +31,11 @@ def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
     assert [(step.name, step.host) for step in turn.recover] == [
         (name, host) for host in ALL for name in ("wsgi.start", "wsgi.health")
     ]
+
+
+def test_a_first_deploy_has_nothing_to_serve_again(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, *map(fresh, ALL), pending=["shop.0002_stock"]))
+    assert stage_of(plan, "migrate").turns[0].recover == ()
 
 
 def test_nobody_is_put_back_once_the_database_has_moved(prod: Environment) -> None:

@@ -15,9 +15,11 @@ from tests.roles.onhost.programs import Done, end, hear, run, start, tell
 Holder = subprocess.Popen[bytes]
 
 
-def arguments(root: Path, name: str, silence: float = 10) -> dict[str, Any]:
+def arguments(
+    root: Path, name: str, silence: float = 10, again: bool = False
+) -> dict[str, Any]:
     record = {"run": name, "phase": "starting"}
-    return {"root": str(root), "record": record, "silence": silence, "again": False}
+    return {"root": str(root), "record": record, "silence": silence, "again": again}
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def record(root: Path) -> Any:
     return json.loads((root / ".fabfleet" / "lock").read_text() or "null")
 
 
-def other(root: Path) -> Done:
-    return run("lock", arguments(root, "b"))
+def other(root: Path, again: bool = False) -> Done:
+    return run("lock", arguments(root, "b", again=again))
 
 
 def test_the_first_has_it_and_says_who_it_is(tmp_path: Path, holder: Holder) -> None:
@@ -124,3 +126,44 @@ def test_it_tells_when_the_file_was_written_before(tmp_path: Path, holder: Holde
     end(holder)
     before = os.stat(tmp_path / ".fabfleet" / "lock").st_mtime_ns
     assert json.loads(other(tmp_path).out.splitlines()[0])["before"] == before
+
+
+def test_whoever_reads_meanwhile_sees_a_whole_record(tmp_path: Path, holder: Holder) -> None:
+    hear(holder)
+    for phase in ("x" * 200, "y", "z" * 100):
+        tell(holder, {"record": {"phase": phase}})
+        hear(holder)
+        assert (tmp_path / ".fabfleet" / "lock").stat().st_size == 1024
+        assert record(tmp_path)["phase"] == phase
+
+
+# --- after the connection broke ---------------------------------------------------------------
+
+
+def test_the_same_run_goes_on_where_it_was(tmp_path: Path, holder: Holder) -> None:
+    hear(holder)
+    since = record(tmp_path)["since"]
+    end(holder)
+    (tmp_path / ".fabfleet" / "freeze").write_text("{}")  # it comes too late for this run
+    resumed = start("lock", arguments(tmp_path, "a", again=True))
+    answer, written = hear(resumed), record(tmp_path)
+    end(resumed)
+    assert (answer["acquired"], written["since"]) == (True, since)
+    assert "lost_at" not in written
+
+
+def test_another_run_in_between_is_the_end_of_it(tmp_path: Path, holder: Holder) -> None:
+    hear(holder)
+    end(holder)
+    left = record(tmp_path)
+    done = other(tmp_path, again=True)
+    assert (done.exit, done.answer) == (75, {"passed": left})
+    assert record(tmp_path) == left
+
+
+def test_one_that_came_and_let_go_in_between_too(tmp_path: Path, holder: Holder) -> None:
+    hear(holder)
+    tell(holder, {"release": True})
+    end(holder)
+    done = other(tmp_path, again=True)
+    assert (done.exit, done.answer) == (75, {"passed": None})

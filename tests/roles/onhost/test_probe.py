@@ -114,6 +114,14 @@ def test_a_freeze_and_a_job(tmp_path: Path) -> None:
     assert probe(tmp_path)["job"] == {"key": "r2", "alive": False, "result": {"exit": 0}}
 
 
+def test_a_command_of_an_earlier_run_that_still_runs(tmp_path: Path) -> None:
+    (tmp_path / ".fabfleet").mkdir()
+    with (tmp_path / ".fabfleet" / "busy").open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        assert probe(tmp_path)["busy"] is True
+    assert probe(tmp_path)["busy"] is False
+
+
 def test_files_by_their_digest(tmp_path: Path) -> None:
     (tmp_path / "unit").write_text("[Unit]\n")
     path = str(tmp_path / "unit")
