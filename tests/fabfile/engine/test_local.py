@@ -14,7 +14,7 @@ import pytest
 from fabfile.engine import transport
 from fabfile.engine.local import LocalTransport
 from fabfile.engine.outcome import Kind, Outcome
-from fabfile.engine.transport import Call, ConnectionBroken, Sync
+from fabfile.engine.transport import Call, ConnectionBroken, Stream, Sync
 from inventories.model import Host
 from tests.fabfile.engine.test_run import is_gone
 
@@ -176,8 +176,14 @@ def test_a_stream_is_spoken_to_in_lines() -> None:
     assert stream.receive(5) == "two?"
     assert stream.receive(5) is None
     with pytest.raises(ConnectionBroken):
-        stream.send("nobody reads this")
+        send_until_it_is_noticed(stream)
     stream.close()
+
+
+def send_until_it_is_noticed(stream: Stream) -> None:
+    for _ in range(200):
+        stream.send("nobody reads this")
+        time.sleep(0.01)
 
 
 def test_closing_a_stream_ends_its_command(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_a_source_package_is_built_where_the_hosts_are_as_we_are(
 def test_a_hash_that_is_another_one(tmp_path: Path, packages: Path) -> None:
     make_wheel(packages, "alpha")
     lock = lock_of(tmp_path, f"alpha==1.0 --hash=sha256:{'0' * 64}\n")
-    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in refusal(lock)
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in refusal(lock, ELSEWHERE)
 
 
 def test_the_index_is_a_setting(

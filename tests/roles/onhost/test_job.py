@@ -12,7 +12,8 @@ import pytest
 
 from tests.roles.onhost.programs import end, run, start
 
-GO = "while ! test -e go; do sleep 0.02; done; "
+# Not for ever: a test that fails must not leave it running.
+GO = "n=0; while ! test -e go && test $n -lt 500; do n=$((n+1)); sleep 0.02; done; "
 
 
 def job(root: Path, script: str, key: str = "k1", by: str = "run1") -> dict[str, Any]:

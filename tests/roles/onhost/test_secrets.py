@@ -68,7 +68,7 @@ def test_awkward_values_come_back_as_they_were(path: Path) -> None:
 
 
 @given(st.dictionaries(NAMES, VALUES, min_size=1))
-@settings(max_examples=200, deadline=None,
+@settings(max_examples=100, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_value_comes_back_as_it_was(path: Path, secrets: dict[str, str]) -> None:
     """The program's own ``quoted``, without a process for each example."""
