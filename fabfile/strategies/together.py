@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fabfile.plan import Plan, Stage
-from fabfile.strategies.stages import each_stage, finish_stage, migrate_stage, of_roles
+from fabfile.strategies.stages import (
+    each_stage,
+    finish_stage,
+    migrate_stage,
+    of_roles,
+    put_back,
+)
 from fabfile.strategies.targets import Fleet, is_live
 from roles.release import switch_step
 from roles.role import Step, Target
@@ -21,7 +27,7 @@ def plan(fleet: Fleet) -> Plan:
         *_migrate_or_serve_again(fleet),
         *each_stage(fleet, "switch", "parallel",
                     lambda target: [switch_step(target, target.release.id)]),
-        *each_stage(fleet, "start", "rolling", lambda target: of_roles("start", target)),
+        *_start_or_go_back(fleet),
         *finish_stage(fleet),
     )
     return Plan("release", fleet.environment, fleet.release.id, "together", parts)
@@ -32,6 +38,28 @@ def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
     again = tuple(step for target in fleet.targets for step in _start_again(target))
     return [replace(stage, turns=tuple(replace(turn, recover=again) for turn in stage.turns))
             for stage in migrate_stage(fleet)]
+
+
+def _start_or_go_back(fleet: Fleet) -> list[Stage]:
+    """Where the first host does not start, nobody serves: all hosts go back. Where a later one
+    does not, it goes back alone, and those before it serve.
+
+    After a migration nobody goes back by itself: this strategy is for schemas that the old code
+    cannot live with.
+    """
+    started = each_stage(fleet, "start", "rolling", lambda target: of_roles("start", target))
+    if fleet.pending:
+        return started
+    everybody = tuple(step for target in fleet.targets for step in put_back(target))
+    first = fleet.targets[0].name
+    own = {target.name: put_back(target) for target in fleet.targets}
+    return [
+        replace(stage, turns=tuple(
+            replace(turn, recover=everybody if turn.host == first else own[turn.host])
+            for turn in stage.turns
+        )) if stage.name == "start" else stage
+        for stage in started
+    ]
 
 
 def _start_again(target: Target) -> tuple[Step, ...]:

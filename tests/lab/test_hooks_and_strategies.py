@@ -207,6 +207,17 @@ def test_together_serves_the_old_release_again_when_migrations_fail(
     assert three.currents() == three.serving() == serving
 
 
+def test_together_serves_the_old_release_again_when_the_first_host_does_not_start(
+    hooked: dict[str, Hooked], three: Fleet
+) -> None:
+    three.write_inventory()
+    three.fab("deploy", "--ref=v2", check=0)
+    serving = three.serving()
+    done = three.fab("deploy", "--ref=v4", "--strategy=together", check=1)
+    assert "web1: wsgi.health: not healthy after " in done.stderr
+    assert three.currents() == three.serving() == serving
+
+
 def test_the_strategy_is_an_option_and_a_setting(hooked: dict[str, Hooked], three: Fleet) -> None:
     three.write_inventory(deploy={"strategy": "together"}, wsgi={"workers": 1})
 

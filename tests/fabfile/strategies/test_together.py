@@ -60,3 +60,13 @@ def test_nothing_stops_where_all_is_served_already(prod: Environment) -> None:
 def test_pending_migrations_stop_all_even_where_all_is_served(prod: Environment) -> None:
     plan = together.plan(make_fleet(prod, *map(live, ALL), pending=["shop.0002_stock"]))
     assert names(plan) == ["stop", "migrate", "switch", "start", "finish"]
+
+
+def test_all_go_back_when_the_first_does_not_start(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, *map(ready, ALL)))
+    (start,) = [stage for stage in plan.stages if stage.name == "start"]
+    names = [[(step.host, step.name) for step in turn.recover] for turn in start.turns]
+    one = ["release.switch", "wsgi.restart", "wsgi.health"]
+    hosts = [turn.host for turn in start.turns]
+    assert names[0] == [(host, name) for host in hosts for name in one]
+    assert names[1:] == [[(host, name) for name in one] for host in hosts[1:]]
