@@ -87,8 +87,10 @@ def _newest(facts: Mapping[str, HostFacts]) -> str | None:
 def _unfinished(
     session: Session, facts: Mapping[str, HostFacts], authority: HostFacts | None
 ) -> list[str]:
-    """In words, whatever a run has left half done."""
-    found = []
+    """In words, whatever a run has left half done; one that lives is still about to do it."""
+    found: list[str] = []
+    if authority and authority.lock and authority.lock["alive"]:
+        return found
     again = f"fab deploy --env={session.environment.name}"
     currents = {each.current for each in facts.values()}
     if len(currents) > 1:

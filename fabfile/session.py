@@ -222,7 +222,8 @@ class Run:
             text = failure_text(plan, result, {}, {}, "")
             return Refused(f"{text}\nthe release was refused; nothing was changed")
         text = failure_text(plan, result, facts, silent, again)
-        return Interrupted(text) if result.interrupted and not result.failures else Failed(text)
+        cut_off = self.runner.aborted or (result.interrupted and not result.failures)
+        return Interrupted(text) if cut_off else Failed(text)
 
 
 @contextmanager

@@ -39,6 +39,8 @@ AUTH_TIMEOUT = 30.0
 CHANNEL_TIMEOUT = 30.0
 PULSE_EVERY = 5.0
 PULSE_LIMIT = 15.0
+# Seconds in which the output of a command that has ended may still come.
+LINGER = 5.0
 
 # What went wrong is told by us; without a handler Python would print Paramiko's tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -366,6 +368,10 @@ class SshTransport:
             window_size=WINDOW, max_packet_size=PACKET, timeout=CHANNEL_TIMEOUT
         )
 
+    def _pipe(self, host: Host, line: str) -> _Pipe:
+        with broken():
+            return _Pipe(self._channel(host), line)
+
     def _is_frozen(self, host: Host) -> bool:
         known = self._links.get(host.name)
         return bool(known and known[1].frozen)
@@ -412,7 +418,7 @@ class SshTransport:
             self.connection(host)
         except CannotConnect as error:
             return self._failure(host, error, started)
-        outcome = rsync.through(host.name, sync, lambda line: _Pipe(self._channel(host), line))
+        outcome = rsync.through(host.name, sync, lambda line: self._pipe(host, line))
         if outcome.kind is Kind.LOST and self._is_frozen(host):
             return self._failure(host, OSError(), started)
         return outcome
@@ -471,18 +477,24 @@ class _Reader:
 
     def read_all(self, deadline: float) -> bool:
         """False where the deadline came first."""
+        ended = 0.0
         while True:
-            if self._drain():
-                continue
+            took, now = self._drain(), time.monotonic()
             over = self.channel.eof_received or self.channel.closed
-            if over and self.channel.status_event.wait(5):
+            if not took and over and self.channel.status_event.wait(5):
                 self._drain()
                 return True
-            if over and not self.channel.get_transport().is_active():
+            if not took and over and not self.channel.get_transport().is_active():
                 return True
-            if time.monotonic() > deadline:
+            if self.channel.status_event.is_set():
+                # What the command left behind in the background may keep its output for ever.
+                ended = ended or now
+                if now - ended > LINGER:
+                    return True
+            if now > deadline:
                 return False
-            self.event.wait(0.05)
+            if not took:
+                self.event.wait(0.05)
 
 
 class _Pipe:

@@ -172,9 +172,8 @@ class Fleet:
     def end_started(self) -> None:
         """What a test began and did not end."""
         for process in self.started:
-            if process.poll() is None:
+            with process:
                 process.kill()
-                process.communicate()
         self.started.clear()
 
     def fab(
