@@ -14,7 +14,7 @@ from tests.roles.onhost.programs import run
 PROGRAMS = sorted(path for path in ship.FOLDER.glob("*.py")
                   if path.name not in ("__init__.py", "ship.py"))
 # Run by the release's own interpreter, beside its Django.
-BESIDE_DJANGO = {"check", "pending"}
+BESIDE_DJANGO = {"check", "classify", "pending"}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
