@@ -6,20 +6,22 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
+from fabfile.agreement import agree, contract
 from fabfile.display import plans as text
-from fabfile.engine import scratch
-from fabfile.engine.django import Pending, ask_pending
 from fabfile.engine.source import Source
-from fabfile.errors import Refused, UsageError
+from fabfile.errors import Pending, Refused, Unavailable, UsageError
 from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
-from fabfile.strategies import rolling, staging, together
+from fabfile.strategies import contracting, rolling, staging, together
 from fabfile.strategies.targets import Fleet
-from roles.role import Target
+from roles.deploy import DeploySettings
+from roles.migrations import Portion
 
 STRATEGIES = {"rolling": rolling.plan, "together": together.plan}
 
@@ -36,43 +38,77 @@ class Wish:
     strategy: str
     yes: bool
     json: bool
+    maintenance: bool = False
+    accept_risk: tuple[str, ...] = ()
+    approved_plan: str = ""
+    batch: str = ""
+    on_failure: str = ""
+    skip_unreachable: bool = False
 
     def again(self, environment: str) -> str:
         """The same command once more."""
         words = ["fab", "deploy", f"--env={environment}"]
         words += [f"--{name}={value}" for name, value in (
             ("inventory", self.inventory), ("hosts", self.hosts), ("ref", self.ref),
-            ("strategy", self.strategy)) if value]
+            ("strategy", self.strategy), ("approved-plan", self.approved_plan),
+            ("batch", self.batch), ("on-failure", self.on_failure)) if value]
+        words += [f"--accept-risk={name}" for name in self.accept_risk]
         words += ["--worktree"] if self.worktree else []
+        words += ["--maintenance"] if self.maintenance else []
+        words += ["--skip-unreachable"] if self.skip_unreachable else []
         return shlex.join(words)
+
+
+def _opened(wish: Wish) -> AbstractContextManager[Session]:
+    return connected(wish.env, wish.inventory, wish.hosts, wish.json, wish.skip_unreachable)
 
 
 def carry_out(wish: Wish) -> None:
     """``fab deploy``."""
     started = time.monotonic()
-    with connected(wish.env, wish.inventory, wish.hosts, wish.json) as session:
+    with _opened(wish) as session:
         strategy = _strategy(wish, session)
         session.find_secrets()
         source = _prepared(wish, session)
-        fleet = session.fleet(source)
+        fleet = _chosen(wish, session.fleet(source))
         session.refuse_problems(fleet)
         show_plans(session, False, full=False, plans=[staging.plan(fleet)])
         confirm(session, wish.yes)
         again = wish.again(session.environment.name)
         with session.run("deploy") as run:
-            fleet = session.fleet(source)
+            fleet = _chosen(wish, session.fleet(source))
             _stage(run, fleet, again)
-            fleet = _with_pending(session, fleet, ask_pending_where_needed(session, fleet))
-            session.refuse_filter(fleet)
-            plan = STRATEGIES[strategy](fleet)
-            show_plans(session, False, full=False, plans=[plan])
+            try:
+                fleet = agree(session, fleet, wish, strategy == "together", staged=True)
+                session.refuse_filter(fleet)
+            except Refused:
+                run.execute(staging.discard(fleet))
+                raise
+            plan, *later = _release_plans(fleet, strategy)
+            show_plans(session, False, full=False, plans=[plan, *later])
             run.execute_or_fail(plan, again)
-        _done(session, fleet, plan, time.monotonic() - started)
-        if wish.json:
-            print(json.dumps({"release": fleet.release.id, "commit": fleet.release.commit,
-                              "hosts": [target.name for target in fleet.targets],
-                              "migrations": list(fleet.pending), "urls": urls(session)},
-                             indent=1, sort_keys=True))
+            _done(session, fleet, plan, time.monotonic() - started)
+            try:
+                contract(run, fleet)
+            except Pending:
+                _tell(wish, session, fleet, left=fleet.contract)
+                raise
+        _tell(wish, session, fleet)
+        if fleet.skipped:
+            raise Pending(f"{', '.join(fleet.skipped)} did not answer and has to catch up, when it "
+                          f"does: {replace(wish, skip_unreachable=False).again(fleet.environment)}")
+
+
+def _tell(wish: Wish, session: Session, fleet: Fleet, left: Portion | None = None) -> None:
+    """What became of it, for programs; ``left`` are migrations that have to wait."""
+    if wish.json:
+        waiting = left.names if left else ()
+        print(json.dumps({"release": fleet.release.id, "commit": fleet.release.commit,
+                          "hosts": [target.name for target in fleet.targets],
+                          "skipped": list(fleet.skipped),
+                          "migrations": [n for n in fleet.pending if n not in waiting],
+                          "waiting": list(waiting), "urls": urls(session)},
+                         indent=1, sort_keys=True))
 
 
 def _stage(run: Run, fleet: Fleet, again: str) -> None:
@@ -88,33 +124,43 @@ def _stage(run: Run, fleet: Fleet, again: str) -> None:
 
 def show_only(wish: Wish) -> None:
     """``fab plan`` and ``fab deploy --dry-run``: both plans, from what a scratch copy tells."""
-    with connected(wish.env, wish.inventory, wish.hosts, wish.json) as session:
+    with _opened(wish) as session:
         strategy = _strategy(wish, session)
-        fleet = session.fleet(_prepared(wish, session))
+        fleet = _chosen(wish, session.fleet(_prepared(wish, session)))
         session.refuse_problems(fleet)
-        pending = Pending((), ())
-        if session.environment.has_migrations:
-            with _readable(session, fleet) as target:
-                pending = ask_pending(session.transport, target)
-        fleet = _with_pending(session, fleet, pending)
+        fleet = agree(session, fleet, wish, strategy == "together")
         session.refuse_filter(fleet)
-        both = [staging.plan(fleet), STRATEGIES[strategy](fleet)]
-        show_plans(session, wish.json, full=True, plans=both)
+        plans = [staging.plan(fleet), *_release_plans(fleet, strategy)]
+        show_plans(session, wish.json, full=True, plans=plans)
 
 
-@contextmanager
-def _readable(session: Session, fleet: Fleet) -> Iterator[Target]:
-    """A place on the migration host where the release can be asked, without staging it."""
-    target = fleet.migration
-    if target.release.id in target.facts.releases:
-        yield target
-    else:
-        with scratch.copy(session.transport, target) as place:
-            yield place
+def _release_plans(fleet: Fleet, strategy: str) -> list[Plan]:
+    """What follows when all is staged."""
+    later = [contracting.plan(fleet)] if fleet.contract else []
+    return [STRATEGIES[strategy](fleet), *later]
+
+
+def _chosen(wish: Wish, fleet: Fleet) -> Fleet:
+    """The fleet with what was typed instead of what the inventory says of a roll."""
+    typed: dict[str, object] = {}
+    if wish.batch:
+        typed["batch"] = [int(each) if each.isdigit() else each for each in wish.batch.split(",")]
+    if wish.on_failure:
+        typed["on_failure"] = wish.on_failure
+    try:
+        settings = DeploySettings.model_validate({**fleet.deploy.model_dump(), **typed})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--{key.replace('_', '-')}={getattr(wish, key)}: {said}") from None
+    return replace(fleet, deploy=settings)
 
 
 def _strategy(wish: Wish, session: Session) -> str:
-    chosen = wish.strategy or session.environment.strategy
+    if wish.maintenance and wish.strategy == "rolling":
+        raise UsageError("--maintenance: stops everything, so it cannot be --strategy=rolling")
+    chosen = "together" if wish.maintenance else wish.strategy or session.environment.strategy
     if chosen not in STRATEGIES:
         raise UsageError(f"--strategy={chosen}: expected one of {', '.join(STRATEGIES)}")
     return chosen
@@ -123,27 +169,16 @@ def _strategy(wish: Wish, session: Session) -> str:
 def _prepared(wish: Wish, session: Session) -> Source:
     """Hosts are looked at while the tree is exported."""
     source = session.export(wish.ref, wish.worktree)
-    session.probe()
+    try:
+        session.probe()
+    except Unavailable as error:
+        authority = session.environment.migration_host.name
+        if wish.skip_unreachable or f"\n{authority}: " in f"\n{error}":
+            raise  # without the migration host nothing goes
+        other = replace(wish, skip_unreachable=True).again(session.environment.name)
+        raise Unavailable(f"{error}\nto deploy to the others meanwhile: {other}") from None
+    session.refuse_debt()
     return source
-
-
-def ask_pending_where_needed(session: Session, fleet: Fleet) -> Pending:
-    if not session.environment.has_migrations:
-        return Pending((), ())
-    target = fleet.migration
-    if target.name not in {each.name for each in fleet.targets}:
-        # The migration host is outside of --hosts, so the release was not staged there.
-        with _readable(session, fleet) as place:
-            return ask_pending(session.transport, place)
-    return ask_pending(session.transport, target)
-
-
-def _with_pending(session: Session, fleet: Fleet, pending: Pending) -> Fleet:
-    if pending.ahead:
-        session.lines.note(
-            "the database has migrations that this release has not: " + ", ".join(pending.ahead)
-        )
-    return replace(fleet, pending=pending.migrations)
 
 
 def show_plans(session: Session, as_json: bool, full: bool, plans: Sequence[Plan]) -> None:

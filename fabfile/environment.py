@@ -13,12 +13,14 @@ from fabfile.errors import InventoryError, UsageError
 from inventories.load import load
 from inventories.model import Host, Inventory
 from roles.app import AppSettings
+from roles.balancer import BalancerSettings, hosts_of
 from roles.deploy import DeploySettings
 from roles.hooks import CONTROLLER, HooksSettings
 from roles.migrations import MigrationsSettings
 from roles.registry import roles
 from roles.release import ReleaseSettings
 from roles.role import Paths
+from roles.scheduler import SchedulerSettings, runs_on
 from roles.settings import Settings, read
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -71,6 +73,16 @@ class Environment:
     @cached_property
     def roots(self) -> dict[str, str]:
         return {host.name: self.paths(host).root for host in self.hosts}
+
+    def balancers(self, host: Host) -> tuple[Host, ...]:
+        """The hosts of the balancers that this host is behind."""
+        return hosts_of(self.of(BalancerSettings, "balancer", host), host, self.inventory)
+
+    @property
+    def scheduler_hosts(self) -> tuple[Host, ...]:
+        """The one host that runs the scheduler, or none."""
+        return tuple(host for host in self.hosts
+                     if runs_on(self.of(SchedulerSettings, "scheduler", host), host))
 
     @property
     def hooks(self) -> HooksSettings:
@@ -155,6 +167,9 @@ def open_environment(environment: str | None, inventory: str | None = None) -> E
     result = Environment(found, tuple(coded), settings)
     _check_agreement(result)
     _check_hooks(result)
+    _check_scheduler(result)
+    for host in result.hosts:
+        result.balancers(host)
     return result
 
 
@@ -192,6 +207,17 @@ def _check_agreement(environment: Environment) -> None:
                 f"{host.where('app', 'name')}: {ours.name}, but {first.name} has {theirs.name}; "
                 f"one environment deploys one application"
             )
+
+
+def _check_scheduler(environment: Environment) -> None:
+    found = environment.scheduler_hosts
+    if len(found) > 1:
+        names = " and ".join(host.name for host in found)
+        raise InventoryError(
+            f"{found[0].where('scheduler')}: {names} would run the scheduler, and there must be "
+            f"exactly one; leave one host in scheduler.groups "
+            f"({', '.join(environment.of(SchedulerSettings, 'scheduler', found[0]).groups)})"
+        )
 
 
 def _check_hooks(environment: Environment) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fabfile.engine import probe
+from fabfile.engine import asking, probe
 from fabfile.engine.journal import operator
 from fabfile.engine.lock import describe, describe_freeze
-from fabfile.engine.transport import Call
 from fabfile.errors import Failed, LockHeld, Refused
 from fabfile.session import Session, connected
-from roles.command import command
-from roles.onhost import ship
+from roles.command import OnHost, command
 
 
 def _authority(session: Session) -> Any:
@@ -28,8 +26,8 @@ def _ask(session: Session, record: dict[str, Any] | None) -> dict[str, Any]:
     host = session.environment.migration_host
     arguments = {"root": session.environment.paths(host).root, "record": record}
     python = command(host.connection.python or "python3", "-I")
-    call = Call(ship.line(python).line, ship.package("freeze", arguments, {}))
-    outcome = session.transport.run(host, call)
+    question = OnHost("freeze", arguments, interpreter=python)
+    outcome = asking.ask(session.transport, host, question, timeout=60)
     try:
         answer: dict[str, Any] = json.loads(outcome.stdout)
     except ValueError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from fabfile.engine import probe
+from fabfile.engine import probe, rotation
 from fabfile.engine.journal import read, runs
 from fabfile.engine.lock import ago, describe, describe_freeze
 from fabfile.environment import Environment
@@ -16,6 +17,8 @@ from fabfile.errors import Pending, Refused, Unavailable
 from fabfile.report import states
 from fabfile.session import Session, connected
 from fabfile.strategies import preflight
+from roles import scheduler
+from roles.app import AppSettings
 from roles.role import HostFacts
 
 
@@ -28,6 +31,8 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
         facts, failed = probe.look(session.transport, session.environment, session.wanted)
         authority = facts.get(session.environment.migration_host.name)
         unfinished = _unfinished(session, facts, authority)
+        if not (authority and authority.lock and authority.lock["alive"]):
+            unfinished += _out_of_rotation(session, facts)
         if as_json:
             print(json.dumps({
                 "environment": session.environment.name,
@@ -37,6 +42,7 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
                 "lock": authority.lock if authority else None,
                 "freeze": authority.freeze if authority else None,
                 "job": authority.job if authority else None,
+                "owed": authority.owed if authority else {},
                 "unfinished": unfinished,
                 "last_run": _last_run(session.environment),
             }, indent=1, sort_keys=True))
@@ -51,17 +57,18 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
 
 def _brief(facts: HostFacts) -> dict[str, Any]:
     whole = asdict(facts)
-    return {key: whole[key] for key in ("current", "running", "releases", "services", "free_bytes",
-                                        "history")}
+    shown = ("current", "running", "draining", "releases", "services", "free_bytes", "history")
+    return {key: whole[key] for key in shown}
 
 
 def _print_status(
     session: Session, facts: Mapping[str, HostFacts], authority: HostFacts | None
 ) -> None:
     write = session.lines.write
-    newest = _newest(facts)
+    several = len({each.current for each in facts.values()}) > 1
+    newest = _newest(facts) if several else None
     write(f"{session.environment.app.name} on {session.environment.name}")
-    for line in states(facts, newest or ""):
+    for line in states(facts, newest):
         write(f"  {line}")
     if authority is not None:
         write(f"lock: {describe(authority.lock) if authority.lock else 'free'}")
@@ -91,20 +98,55 @@ def _unfinished(
     found: list[str] = []
     if authority and authority.lock and authority.lock["alive"]:
         return found
-    again = f"fab deploy --env={session.environment.name}"
+    again = _again(session.environment)
     currents = {each.current for each in facts.values()}
     if len(currents) > 1:
         found.append(f"the hosts are on different releases; finish it: {again}")
     for name, each in facts.items():
-        if each.current and each.running and each.running != (each.current,):
-            found.append(f"{name}: current is {each.current}, but {', '.join(each.running)} runs; "
+        if each.current and each.working and each.working != (each.current,):
+            found.append(f"{name}: current is {each.current}, but {', '.join(each.working)} runs; "
                          f"finish it: {again}")
+    for host in session.environment.scheduler_hosts:
+        unit = scheduler.unit(session.environment.of(AppSettings, "app", host))
+        state = facts[host.name].services.get(unit) if host.name in facts else "active"
+        if state != "active" and facts[host.name].current:
+            found.append(f"{host.name}: the scheduler does not run ({unit} {state}); start it: "
+                         f"fab start --env={session.environment.name} --hosts={host.name}")
     if authority and authority.lock and not authority.lock["alive"]:
         found.append(f"a run did not end: {describe(authority.lock)}; run it again: {again}")
+    for name, debt in (authority.owed if authority else {}).items():
+        found.append(f"{name}: skipped {ago(debt['since'])} ago, when {debt['release']} was "
+                     f"deployed, and has to catch up: fab deploy --env={session.environment.name}"
+                     f"{' --ref=' + debt['ref'] if debt.get('ref') else ''}")
     if authority and authority.job and authority.job["alive"]:
         found.append(f"a migration runs on {authority.host} since {ago(authority.job['started'])}; "
                      f"follow it: {again}")
     return found
+
+
+def _out_of_rotation(session: Session, facts: Mapping[str, HostFacts]) -> list[str]:
+    """Hosts that get no requests, though no run is about to bring them back."""
+    if session.environment.migration_host.name not in facts:
+        return []
+    there = replace(session, facts=dict(facts),
+                    hosts=tuple(host for host in session.hosts if host.name in facts))
+    targets = there.fleet_of("").targets if there.hosts else ()
+    out = rotation.drained(session.transport, session.environment, targets)
+    return [f"{name}: gets no requests ({where}); bring it back: "
+            f"fab start --env={session.environment.name} --hosts={name}"
+            for name, where in out.items()]
+
+
+def _again(environment: Environment) -> str:
+    """The deploy that was typed last here, as far as this controller knows."""
+    for path in reversed(runs(environment.key)):
+        first = next(iter(read(path)), {})
+        if first.get("task") == "deploy":
+            words = [word for word in first.get("argv", []) if word not in ("--yes", "--json")]
+            chosen = [] if any(word.startswith("--env") for word in words) else [
+                f"--env={environment.name}"]
+            return shlex.join(["fab", *words, *chosen])
+    return f"fab deploy --env={environment.name} --ref=..."
 
 
 def _last_run(environment: Environment) -> dict[str, Any] | None:

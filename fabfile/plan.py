@@ -37,19 +37,33 @@ class Turn:
 class Stage:
     """Turns that run together.
 
-    ``parallel``: all hosts at once. ``rolling``: ``batch`` hosts at a time, and the first failure
-    ends it. ``once``: the turns one after the other, each on its one host.
+    ``parallel``: all hosts at once. ``rolling``: as many hosts at a time as ``sizes`` says, batch
+    after batch (its last number goes on), with ``pause`` seconds between them; it ends after the
+    batch in which more than ``may_fail`` hosts have failed, and with ``revert`` all hosts that were
+    done before are put back then. ``once``: the turns one after the other, each on its one host.
+    ``resume``: what has to be done when the plan ends early, here or in a later stage, up to one
+    that has a ``resume`` of its own.
     """
 
     name: str
     mode: Mode
     turns: tuple[Turn, ...]
-    batch: int = 1
+    sizes: tuple[int, ...] = (1,)
+    pause: float = 0
+    may_fail: int = 0
+    revert: bool = False
+    resume: tuple[Step, ...] | None = None
 
     @property
     def batches(self) -> tuple[tuple[Turn, ...], ...]:
-        size = len(self.turns) or 1 if self.mode == "parallel" else self.batch
-        return tuple(self.turns[i : i + size] for i in range(0, len(self.turns), size))
+        left, found = self.turns, []
+        sizes = iter((len(left),) if self.mode == "parallel" else self.sizes)
+        size = 1
+        while left:
+            size = next(sizes, size)
+            found.append(left[:size])
+            left = left[size:]
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,11 @@ def from_json(data: Mapping[str, Any]) -> Plan:
         Stage(
             name=stage["name"],
             mode=stage["mode"],
-            batch=stage["batch"],
+            sizes=tuple(stage["sizes"]),
+            pause=stage["pause"],
+            may_fail=stage["may_fail"],
+            revert=stage["revert"],
+            resume=None if stage["resume"] is None else tuple(map(_step, stage["resume"])),
             turns=tuple(
                 Turn(
                     host=turn["host"],

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from fabfile.display.lines import Lines
 from fabfile.engine.fleet import FleetTransport, everywhere
@@ -13,21 +14,22 @@ from fabfile.engine.outcome import Outcome
 from fabfile.engine.transport import Call
 from fabfile.environment import Environment
 from fabfile.errors import Failed, Refused, UsageError
-from fabfile.session import confirm, connected
+from fabfile.session import Session, confirm, connected
 from inventories.model import Host
 from roles.app import AppSettings
+from roles.backup import BackupSettings
+from roles.balancer import BalancerSettings, sudo_rules
 from roles.command import as_root, command
 from roles.onhost import ship
-from roles.role import HostFacts, Release, Target
+from roles.registry import roles
+from roles.role import HostFacts, Release, Setup, Target
 from roles.templates import render
-from roles.wsgi import applies, manager_of
-from roles.wsgi.manager import Systemd
 
 PACKAGES = ("rsync", "python3", "sudo", "util-linux", "coreutils", "ca-certificates")
+BALANCER_PACKAGES = ("python3", "sudo")
 
 
-def arguments(environment: Environment, host: Host) -> dict[str, object]:
-    """What ``roles/onhost/setup.py`` is told. Raises :class:`UsageError`."""
+def _deploy_user(host: Host) -> str:
     deploy = host.connection.user
     if not deploy:
         raise UsageError(f"{host.where('ansible_user')}: missing; name the ordinary user who "
@@ -35,28 +37,95 @@ def arguments(environment: Environment, host: Host) -> dict[str, object]:
     if deploy == "root":
         raise UsageError(f"{host.where('ansible_user')}: root; name an ordinary user who deploys, "
                          f"for example deploy; it is created")
+    return deploy
+
+
+def arguments(environment: Environment, host: Host) -> dict[str, object]:
+    """What ``roles/onhost/setup.py`` is told. Raises :class:`UsageError`."""
+    if host not in environment.hosts:
+        return _of_balancer(environment, host)
+    deploy = _deploy_user(host)
     app = environment.of(AppSettings, "app", host)
-    units = {each.unit_path: each.unit() for each in systemd_units(environment, host)}
-    rules = render("app/templates/sudoers.j2", app=app, deploy=deploy, verbs=Systemd.VERBS,
-                   units=[path.rpartition("/")[2] for path in units])
+    wanted = setups(environment, host)
+    files = {path: text for each in wanted for path, text in each.files.items()}
+    rules = render("app/templates/sudoers.j2", app=app, deploy=deploy,
+                   rules=[rule for each in wanted for rule in each.rules])
     return {
         "root": app.folder,
         "deploy": deploy,
         "service": app.user,
         "packages": list(PACKAGES),
-        "units": units,
-        "sudoers": [f"/etc/sudoers.d/fabfleet-{app.name}", rules],
+        "programs": {path: text for each in wanted for path, text in each.programs.items()},
+        "units": {path: text for path, text in files.items() if text},
+        "gone": [path for path, text in files.items() if not text],
+        "sudoers": [_sudoers(app), rules + _rules(environment, host, deploy)],
+        "private": _private_folders(environment, host),
+        "sockets": _sockets(environment, host),
     }
 
 
-def systemd_units(environment: Environment, host: Host) -> list[Systemd]:
+def _of_balancer(environment: Environment, host: Host) -> dict[str, object]:
+    """A host that gets no code: the user who deploys, and what it may tell the balancer."""
+    deploy, app = _deploy_user(host), environment.app
+    head = (f"# Written by `fab hosts.setup`: what {deploy} may do for {app.name}'s balancer, and "
+            f"nothing more.\n")
+    return {
+        "root": "",
+        "deploy": deploy,
+        "service": None,
+        "packages": list(BALANCER_PACKAGES),
+        "programs": {},
+        "units": {},
+        "gone": [],
+        "sudoers": [_sudoers(app), head + _rules(environment, host, deploy)],
+        "private": [],
+        "sockets": _sockets(environment, host),
+    }
+
+
+def _sudoers(app: AppSettings) -> str:
+    return f"/etc/sudoers.d/fabfleet-{app.name}"
+
+
+def balancer_hosts(environment: Environment) -> list[Host]:
+    """The hosts of all balancers that get no code themselves."""
+    found = {each.name: each for host in environment.hosts for each in environment.balancers(host)}
+    return [each for each in found.values() if each not in environment.hosts]
+
+
+def _balancing(environment: Environment, host: Host) -> list[BalancerSettings]:
+    """How this host is told to take servers out, by each code host that it balances."""
+    found: list[BalancerSettings] = []
+    for each in environment.hosts:
+        settings = environment.of(BalancerSettings, "balancer", each)
+        if host in environment.balancers(each) and settings not in found:
+            found.append(settings)
+    return found
+
+
+def _rules(environment: Environment, host: Host, deploy: str) -> str:
+    rules = (sudo_rules(each, deploy) for each in _balancing(environment, host))
+    return "".join(dict.fromkeys(rules))
+
+
+def _sockets(environment: Environment, host: Host) -> list[str]:
+    found = [each.haproxy.socket for each in _balancing(environment, host)
+             if each.driver == "haproxy"]
+    return list(dict.fromkeys(found))
+
+
+def _private_folders(environment: Environment, host: Host) -> list[str]:
+    """A folder for backups that the service could not make by itself, as shared/backups."""
+    folder = environment.of(BackupSettings, "backup", host).folder
+    return [folder] if folder and host == environment.migration_host else []
+
+
+def setups(environment: Environment, host: Host) -> list[Setup]:
+    """What each role needs on the host."""
     nothing = Release("", "", "", "", 0, 0)
     target = Target(host, environment.paths(host), environment.settings[host.name],
                     HostFacts(host.name), nothing)
-    if not applies(target):
-        return []
-    found = manager_of(target)
-    return [found] if isinstance(found, Systemd) else []
+    return [role.setup(target) for role in roles()]
 
 
 def prepare_hosts(
@@ -64,8 +133,9 @@ def prepare_hosts(
 ) -> None:
     """``fab hosts.setup``. All hosts at once; every failure is shown."""
     with connected(env, inventory, hosts) as session:
-        remote = [host for host in session.hosts if host.connection.kind == "ssh"]
-        for host in session.hosts:
+        hosts_to_prepare = _with_balancers(session)
+        remote = [host for host in hosts_to_prepare if host.connection.kind == "ssh"]
+        for host in hosts_to_prepare:
             if host not in remote:
                 session.lines.write(f"{host.name}: local, needs no setup")
         told = {host.name: arguments(session.environment, host) for host in remote}
@@ -89,6 +159,11 @@ def prepare_hosts(
         raise Failed("\n".join(failed))
 
 
+def _with_balancers(session: Session) -> list[Host]:
+    """The chosen hosts; where none were chosen, the hosts of balancers too."""
+    return [*session.hosts, *([] if session.filtered else balancer_hosts(session.environment))]
+
+
 def _as(host: Host, user: str) -> Host:
     return replace(host, variables={**host.variables, "ansible_user": user})
 
@@ -103,10 +178,15 @@ def _setup(transport: FleetTransport, host: Host, told: dict[str, object]) -> Ou
 
 def _show(lines: Lines, told: dict[str, dict[str, object]]) -> None:
     for name, each in told.items():
-        lines.write(f"{name}: user {each['deploy']}, service {each['service']}, {each['root']}")
-        units, sudoers = each["units"], each["sudoers"]
-        assert isinstance(units, dict) and isinstance(sudoers, list)
-        for path, text in [*units.items(), sudoers]:
+        units, sudoers, private = each["units"], each["sudoers"], each["private"]
+        assert isinstance(units, dict) and isinstance(sudoers, list) and isinstance(private, list)
+        programs = cast(dict[str, str], each["programs"])
+        folders = ", ".join([str(each["root"]), *private])
+        lines.write(f"{name}: user {each['deploy']}, service {each['service']}, {folders}"
+                    if each["root"] else f"{name}: user {each['deploy']}, for the balancer")
+        for socket in cast(list[str], each["sockets"]):
+            lines.write(f"--- {each['deploy']} joins the group of {socket}")
+        for path, text in [*programs.items(), *units.items(), sudoers]:
             lines.write(f"--- {path}")
             lines.write(text)
 
@@ -120,7 +200,7 @@ def trust_hosts(
 
     with connected(env, inventory, hosts) as session:
         file = Path(session.environment.known_hosts[0])
-        for host in session.hosts:
+        for host in _with_balancers(session):
             if host.connection.kind != "ssh":
                 continue
             try:

@@ -9,6 +9,7 @@ from fabfile.engine.events import Failure
 from fabfile.engine.outcome import Kind, Outcome
 from fabfile.engine.run import Result
 from fabfile.plan import Plan
+from roles.instances import is_boot_unit
 from roles.role import HostFacts
 
 
@@ -19,6 +20,9 @@ def failure_text(
     """``facts`` are of the hosts that answer now, ``silent`` are the others."""
     lines = _told(result.failures)
     lines += _sudo_hint(plan, result.failures)
+    for host, back in result.reverted.items():
+        lines.append(f"{host}: was done, and is back on the release it had" if back else
+                     f"{host}: was done, and COULD NOT BE PUT BACK; it needs a look")
     if result.interrupted and not result.failures:
         lines.append(f"interrupted after the stage {result.reached or 'none'}")
     for host, step in result.running.items():
@@ -42,13 +46,13 @@ def _told(failures: list[Failure]) -> list[str]:
 
 
 def _neutral(failure: Failure) -> str:
-    return failure.outcome.reason.strip().replace(failure.step.host, "\0")
+    return failure.outcome.reason.strip().replace(_about(failure), "\0")
 
 
 def _failure(group: list[Failure]) -> list[str]:
     first = group[0]
     outcome, step = first.outcome, first.step
-    hosts = fold(each.step.host for each in group)
+    hosts = fold(map(_about, group))
     kind = "" if outcome.kind is Kind.FAILED else f"{outcome.kind.value}: "
     reason = outcome.reason.strip().splitlines() or [f"exit status {outcome.exit}"]
     lines = [f"{hosts}: {step.name}: {kind}{headline(outcome.reason)}"]
@@ -59,10 +63,20 @@ def _failure(group: list[Failure]) -> list[str]:
             lines += [f"    {line}" for line in unrepeated(failure.diagnosis.splitlines())[-30:]]
     for failure in group:
         if failure.recovered is True:
-            lines.append(f"{failure.step.host}: put back on the release it had")
+            lines.append(f"{_host(failure)}: put back on the release it had")
         if failure.recovered is False:
-            lines.append(f"{failure.step.host}: COULD NOT BE PUT BACK; it needs a look")
+            lines.append(f"{_host(failure)}: COULD NOT BE PUT BACK; it needs a look")
     return lines
+
+
+def _host(failure: Failure) -> str:
+    """Whose turn it was."""
+    return failure.turn or failure.step.host
+
+
+def _about(failure: Failure) -> str:
+    """The host that it is about: what a balancer is asked is about whose turn it is."""
+    return failure.turn if failure.step.rotation else failure.step.host
 
 
 def _sudo_hint(plan: Plan, failures: list[Failure]) -> list[str]:
@@ -85,17 +99,22 @@ def unrepeated(lines: list[str]) -> list[str]:
     return [line if count == 1 else f"{line} ({count} times)" for line, count in shown]
 
 
-def states(facts: Mapping[str, HostFacts], release: str) -> list[str]:
-    """One line a host: its current release, and whether a process really runs it."""
+def states(facts: Mapping[str, HostFacts], release: str | None) -> list[str]:
+    """One line a host: its current release, and whether a process really runs it. With ``release``
+    it is said which hosts have that one."""
     width = max(map(len, facts), default=0)
     return [f"{name:{width}}  {_state(each, release)}" for name, each in facts.items()]
 
 
-def _state(facts: HostFacts, release: str) -> str:
+def _state(facts: HostFacts, release: str | None) -> str:
     if facts.current is None:
         return "nothing deployed yet"
-    new = "new" if facts.current == release else "old"
-    running = ", ".join(facts.running) or "nothing"
-    runs = "" if facts.running == (facts.current,) else f"; running: {running}"
-    services = ", ".join(f"{name} {state}" for name, state in facts.services.items())
-    return f"{facts.current} ({new}){runs}{'; ' + services if services else ''}"
+    new = "" if release is None else " (new)" if facts.current == release else " (old)"
+    working = facts.working
+    running = ", ".join(working) or "nothing"
+    runs = "" if working == (facts.current,) else f"; running: {running}"
+    if facts.draining:
+        runs += f"; also there: {', '.join(facts.draining)}"
+    services = ", ".join(f"{name} {state}" for name, state in facts.services.items()
+                         if not is_boot_unit(name))
+    return f"{facts.current}{new}{runs}{'; ' + services if services else ''}"

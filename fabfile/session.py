@@ -19,12 +19,20 @@ from fabfile.engine.outcome import Kind, Outcome
 from fabfile.engine.run import Result, Runner, interruptible
 from fabfile.engine.transport import Call
 from fabfile.environment import Environment, open_environment
-from fabfile.errors import Failed, Interrupted, Refused, UsageError
+from fabfile.errors import (
+    Failed,
+    Interrupted,
+    Pending,
+    Refused,
+    Unavailable,
+    UsageError,
+)
 from fabfile.plan import Plan
 from fabfile.strategies import preflight
 from fabfile.strategies.targets import Fleet, bare_target, named, with_runtime
 from inventories.model import Host
 from roles.app import AppSettings
+from roles.deploy import DeploySettings
 from roles.python import PythonSettings
 from roles.release import ReleaseSettings
 from roles.role import HostFacts, Release, Target, Wheelhouse
@@ -42,19 +50,57 @@ class Session:
     transport: FleetTransport
     lines: Lines
     filtered: bool = False
+    skip_unreachable: bool = False
+    skipped: tuple[str, ...] = ()
     facts: dict[str, HostFacts] = field(default_factory=dict)
 
     @property
     def wanted(self) -> list[Host]:
-        """The chosen hosts and, wherever it is, the migration host."""
+        """The chosen hosts and, wherever they are, the migration host and the scheduler's."""
         authority = self.environment.migration_host
-        chosen = {host.name: host for host in (*self.hosts, authority)}
+        chosen = {host.name: host for host in
+                  (*self.hosts, authority, *self.environment.scheduler_hosts)}
         return list(chosen.values())
 
     def probe(self) -> dict[str, HostFacts]:
-        """Facts of all wanted hosts, or one error that names every host that failed."""
-        self.facts = probe.look_or_refuse(self.transport, self.environment, self.wanted)
+        """Facts of all wanted hosts, or one error that names every host that failed.
+
+        With ``skip_unreachable``, hosts that do not answer the first time are left out from then
+        on; the migration host never is.
+        """
+        authority = self.environment.migration_host.name
+        skips = self.skip_unreachable and not self.facts
+        self.facts = probe.look_or_refuse(
+            self.transport, self.environment, self.wanted,
+            lambda name: skips and name != authority)
+        left = tuple(host for host in self.hosts if host.name in self.facts)
+        if left != self.hosts:
+            self.skipped = tuple(h.name for h in self.hosts if h.name not in self.facts)
+            self.lines.note(f"left out, as they do not answer: {', '.join(self.skipped)}")
+            self.hosts = left
+        if not left:
+            raise Unavailable("no host answers; nothing was changed")
         return self.facts
+
+    def deployed_on(self, host: Host) -> str:
+        """The release that is current there. Raises :class:`Refused` where there is none."""
+        current = self.facts[host.name].current
+        if current is None:
+            raise Refused(f"{host.name}: nothing was deployed yet; "
+                          f"fab deploy --env={self.environment.name} comes first")
+        return current
+
+    def refuse_debt(self) -> None:
+        """Raises :class:`Refused` where --hosts leaves out a host that has to catch up."""
+        owed = self.facts[self.environment.migration_host.name].owed
+        chosen = {host.name for host in self.hosts}
+        known = {host.name for host in self.environment.hosts}
+        left = [name for name in owed if name in known - chosen and name not in self.skipped]
+        if left:
+            raise Refused(
+                f"{', '.join(left)}: skipped by an earlier deploy and not on its release yet; "
+                f"include it in --hosts, or say --skip-unreachable while it does not answer"
+            )
 
     def find_secrets(self) -> None:
         """Look every secret up before anything is touched. Raises :class:`UsageError` for all that
@@ -127,11 +173,17 @@ class Session:
         })
 
     def _fleet(self, targets: Mapping[str, Target]) -> Fleet:
+        scheduler = [host.name for host in self.environment.scheduler_hosts]
         return Fleet(
             environment=self.environment.name,
             targets=tuple(targets[host.name] for host in self.hosts),
             migration=targets[self.environment.migration_host.name],
             hooks=self.environment.hooks,
+            deploy=self.environment.of(DeploySettings, "deploy"),
+            balancers={host.name: self.environment.balancers(host)
+                       for host in self.environment.hosts},
+            scheduler=targets.get(scheduler[0]) if scheduler else None,
+            skipped=self.skipped,
         )
 
     def refuse_problems(self, fleet: Fleet) -> None:
@@ -144,10 +196,11 @@ class Session:
     def refuse_filter(self, fleet: Fleet) -> None:
         """Migrations run on one named host; a filter must not make that another one."""
         outside = fleet.migration.name not in {target.name for target in fleet.targets}
-        if fleet.pending and outside:
+        if fleet.expand and outside:
             raise Refused(
                 f"--hosts leaves out {fleet.migration.name}, the migration host, while migrations "
-                f"are pending: {', '.join(fleet.pending)}. Include it, or deploy the whole fleet"
+                f"are pending: {', '.join(fleet.expand.names)}. Include it, or deploy the whole "
+                f"fleet"
             )
 
     # --- acting --------------------------------------------------------------------------------
@@ -185,6 +238,9 @@ class Session:
             with interruptible(runner):
                 yield Run(self, runner)
             outcome = "ok"
+        except (Pending, Refused, Interrupted) as ended:
+            outcome = type(ended).__name__.lower()
+            raise
         finally:
             journal.write("ended", outcome=outcome)
             journal.close()
@@ -228,7 +284,8 @@ class Run:
 
 @contextmanager
 def connected(
-    env: str | None, inventory: str | None = None, hosts: str | None = None, json: bool = False
+    env: str | None, inventory: str | None = None, hosts: str | None = None, json: bool = False,
+    skip_unreachable: bool = False,
 ) -> Iterator[Session]:
     """Open an environment and, when it is left, close every connection."""
     environment = open_environment(env, inventory)
@@ -243,15 +300,14 @@ def connected(
     transport = FleetTransport(environment.known_hosts, environment.name)
     lines = screen(sys.stderr if json else sys.stdout)
     try:
-        yield Session(environment, chosen, transport, lines, hosts is not None)
+        yield Session(environment, chosen, transport, lines, hosts is not None,
+                      skip_unreachable)
     finally:
         transport.close()
 
 
 def confirm(session: Session, yes: bool) -> None:
     """Ask where the inventory wants it asked. Raises :class:`Refused`."""
-    from roles.deploy import DeploySettings
-
     if yes or not session.environment.of(DeploySettings, "deploy").confirm:
         return
     if not sys.stdin.isatty():

@@ -20,7 +20,10 @@ class Step:
     ``timeout`` is in seconds and ends the remote process too. ``diagnose`` runs when the step
     failed, to show why (the last lines of a log). ``resumable`` marks detached work that may be
     asked for again after a lost connection. ``judges`` marks a check of the release itself: when
-    it fails, nothing that serves was touched and what was staged is taken away again.
+    it fails, nothing that serves was touched and what was staged is taken away again. ``if_well``
+    marks a step that, on the way back, only follows steps that went well: a host that is not
+    healthy gets no requests. ``rotation`` marks a step that changes nothing on the host itself, but
+    whether it gets requests.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Step:
     diagnose: tuple[Action, ...] = ()
     resumable: bool = False
     judges: bool = False
+    if_well: bool = False
+    rotation: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,11 @@ class Release:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What the probe found on one host. Sizes in bytes, times in seconds since the epoch."""
+    """What the probe found on one host. Sizes in bytes, times in seconds since the epoch.
+
+    ``running`` are the releases that some process runs; ``draining`` are those among them that only
+    finish what they have, or stay up for a way back. ``links`` are sockets that lead to others.
+    """
 
     host: str
     user: str = ""
@@ -70,12 +79,21 @@ class HostFacts:
     running: tuple[str, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
     services: Mapping[str, str] = field(default_factory=dict)
+    draining: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     lock: Mapping[str, Any] | None = None
     lock_written: int = 0
     freeze: Mapping[str, Any] | None = None
     job: Mapping[str, Any] | None = None
+    owed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     busy: bool = False
+
+    @property
+    def working(self) -> tuple[str, ...]:
+        """The releases that run, but for those that are ``draining``."""
+        return tuple(each for each in self.running
+                     if each == self.current or each not in self.draining)
 
 
 @dataclass(frozen=True)
@@ -135,8 +153,27 @@ class Wheelhouse:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What ``fab hosts.setup`` brings to a host once, as root.
+
+    ``files`` (an empty one must not be there) and ``programs`` by path; ``rules`` are the commands
+    that sudo has to allow. ``units`` are those that then have to be there; ``hint`` says who brings
+    them where it is not ``hosts.setup``.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True)
 class Target:
-    """One host as a role sees it: the host, its settings, its facts, and the release to come."""
+    """One host as a role sees it: the host, its settings, its facts, and the release to come.
+
+    ``afresh``: processes that run this very release are replaced as well.
+    """
 
     host: Host
     paths: Paths
@@ -146,6 +183,7 @@ class Target:
     venv: str | None = None
     wheelhouse: Wheelhouse | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
+    afresh: bool = False
 
     @property
     def name(self) -> str:
@@ -198,6 +236,10 @@ class Role:
         """Look, without changing anything, whether the release really serves."""
         return ()
 
+    def retire(self, target: Target) -> Iterable[Step]:
+        """End what is kept of other releases for a way back, which there is none from here on."""
+        return ()
+
     def finish(self, target: Target) -> Iterable[Step]:
         """When every host runs the release: record and clean up."""
         return ()
@@ -205,6 +247,14 @@ class Role:
     def discard(self, target: Target) -> Iterable[Step]:
         """Take away what ``stage`` brought, when the release proved to be bad."""
         return ()
+
+    def setup(self, target: Target) -> Setup:
+        """What the host needs before the first deploy."""
+        return Setup()
+
+    def serves(self, target: Target) -> bool:
+        """Whether all that this role runs on the host runs the release, as far as facts tell."""
+        return True
 
     def probe(self, host: Host, settings: Mapping[str, Settings]) -> Mapping[str, Any]:
         """What the probe should look for on the host on behalf of this role."""

@@ -45,8 +45,8 @@ def test_every_command_in_the_documents_is_a_task(document: Path) -> None:
 def test_every_option_in_the_documents_is_known(document: Path) -> None:
     lines = re.findall(r"(?:\./)?fab ([a-z.]+)((?: [^`\n#;]+)?)", document.read_text())
     for task, rest in lines:
-        known = {arg.name for arg in ns[task].get_arguments()}
-        for option in re.findall(r"--([a-z-]+)", rest):
+        known = {arg.name.replace("_", "-") for arg in ns[task].get_arguments()}
+        for option in re.findall(r"--([a-z-]+)", rest.partition(" -- ")[0]):
             assert option in known, f"{document.name}: fab {task} --{option}"
 
 

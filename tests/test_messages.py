@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import paramiko
 import pydantic
@@ -165,6 +165,10 @@ TYPED = {
         "--host: fab deploy has no such option. Did you mean --hosts? See fab --help deploy",
     "deploy --hosts": "--hosts: needs a value",
     "deplyo": "deplyo: no such task. Did you mean deploy? See fab --list",
+    "manage --env=prod": "fab manage: expected a command after --, as in "
+                         "fab manage --env=prod -- showmigrations catalog",
+    "manage --env=prod --": "fab manage: expected a command after --, as in "
+                            "fab manage --env=prod -- showmigrations catalog",
     "lab.cut": "fab: 'lab.cut' did not receive required positional arguments: 'host'",
 }
 
@@ -188,8 +192,8 @@ NO_HOST = "no migration host; name the one host on which migrations run, one of:
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"wsgi": {"worker": 3}}, ALL + (
         "wsgi.worker: unknown key. Did you mean workers? Known keys: application, bind, check, "
-        "graceful_timeout, groups, health, manager, options, supervisorctl, supervisord, threads, "
-        "timeout, workers")),
+        "graceful_timeout, groups, health, keep, manager, method, options, server, "
+        "socket_activation, supervisorctl, supervisord, threads, timeout, unit, workers")),
     "unknown key, further in": ({"wsgi": {"health": {"pth": "/"}}}, ALL + (
         "wsgi.health.pth: unknown key. Did you mean path? Known keys: body, deadline, host, "
         "in_a_row, path, release, status, timeout")),
@@ -499,11 +503,18 @@ WRONG: Mapping[Any, tuple[object, str]] = {
 def wrong(kind: Any) -> tuple[object, str]:
     """A value that is not of this type, and what is said of it."""
     kind = without_none(kind)
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         *most, last = (repr(each) for each in get_args(kind))
         return "nonsense", f"{', '.join(most)} or {last}, got 'nonsense'"
     if isinstance(kind, type) and issubclass(kind, Settings):
         return WRONG[dict]
+    if get_origin(kind) in (Union, UnionType):
+        kinds = [get_origin(each) or each for each in get_args(kind) if each is not NoneType]
+        value, got = ({}, "a mapping") if int in kinds else (5, "5")
+        expected = " or ".join(WRONG[each][1].partition(", got")[0] for each in kinds)
+        return value, f"{expected}, got {got}"
     return WRONG[get_origin(kind) or kind]
 
 

@@ -16,6 +16,15 @@ HOW = {"parallel": "on all hosts at once", "rolling": "one host at a time", "onc
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 
 
+def how(stage: Stage) -> str:
+    """``2 hosts at a time``; of batches that differ all are told."""
+    if len(stage.turns) < 2:
+        return HOW["once"]
+    if stage.mode != "rolling" or set(stage.sizes) == {1}:
+        return HOW[stage.mode]
+    return f"{', then '.join(str(len(batch)) for batch in stage.batches)} hosts at a time"
+
+
 def fold(hosts: Iterable[str]) -> str:
     """``web[1-3]`` for web1, web2, web3."""
     from ClusterShell.NodeSet import NodeSet, NodeSetParseError
@@ -62,8 +71,7 @@ class Lines:
 
     def stage_started(self, stage: Stage) -> None:
         hosts = fold(turn.host for turn in stage.turns)
-        how = HOW[stage.mode] if len(stage.turns) > 1 else "once"
-        self.write(f"{self.paint(stage.name, 'bold')}: {how}: {hosts}")
+        self.write(f"{self.paint(stage.name, 'bold')}: {how(stage)}: {hosts}")
 
     def step_started(self, stage: Stage, step: Step) -> None:
         """Its end is told; what takes long tells of itself."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fabfile.display.lines import HOW, fold
-from fabfile.plan import Plan, Stage, Turn
+from fabfile.display.lines import fold, how
+from fabfile.plan import Plan, Turn
 from roles.role import Step
 
 
@@ -18,7 +18,7 @@ def brief(plan: Plan) -> Iterator[str]:
     for stage in plan.stages:
         names = dict.fromkeys(step.name for turn in stage.turns for step in turn.steps)
         hosts = fold(turn.host for turn in stage.turns)
-        yield f"  {stage.name}: {_how(stage)}: {hosts}: {', '.join(names)}"
+        yield f"  {stage.name}: {how(stage)}: {hosts}: {', '.join(names)}"
     for note in plan.notes:
         yield f"  note: {note}"
 
@@ -28,17 +28,13 @@ def full(plan: Plan) -> Iterator[str]:
     yield from brief(plan)
     for stage in plan.stages:
         yield ""
-        yield f"{stage.name}: {_how(stage)}"
+        yield f"{stage.name}: {how(stage)}"
         for hosts, steps in _grouped(stage.turns):
             yield f"  {hosts}"
             for step in steps:
                 yield f"    {step.name}  (at most {step.timeout:g} s)"
                 for action in step.actions:
                     yield f"      {action.shown}"
-
-
-def _how(stage: Stage) -> str:
-    return HOW[stage.mode] if len(stage.turns) > 1 else "once"
 
 
 def _grouped(turns: tuple[Turn, ...]) -> Iterator[tuple[str, tuple[Step, ...]]]:

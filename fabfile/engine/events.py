@@ -24,10 +24,12 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """A step that failed, what its diagnosis showed, and whether the host was put back."""
+    """A step that failed, what its diagnosis showed, whose ``turn`` it was, and whether that host
+    was put back."""
 
     stage: str
     step: Step
     outcome: Outcome
     diagnosis: str = ""
     recovered: bool | None = None
+    turn: str = ""

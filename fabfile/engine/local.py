@@ -40,7 +40,8 @@ class LocalTransport:
         out, err = bytearray(), bytearray()
         readers = [
             threading.Thread(target=_collect, args=(process.stdout, out, call.tell), daemon=True),
-            threading.Thread(target=_collect, args=(process.stderr, err, None), daemon=True),
+            threading.Thread(target=_collect, args=(process.stderr, err, call.tell_error),
+                             daemon=True),
         ]
         for reader in readers:
             reader.start()

@@ -17,6 +17,10 @@ class Kind(StrEnum):
     LOST = "lost"
 
 
+# Nobody answered, so nobody knows more than that.
+SILENT = frozenset({Kind.UNREACHABLE, Kind.TIMED_OUT, Kind.LOST})
+
+
 @dataclass(frozen=True)
 class Outcome:
     """``message`` says in words what went wrong; ``seconds`` is the time it took."""

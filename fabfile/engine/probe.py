@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from fabfile.engine import asking
 from fabfile.engine.fleet import everywhere
-from fabfile.engine.outcome import Kind, Outcome
-from fabfile.engine.transport import Call, Transport
+from fabfile.engine.outcome import SILENT, Outcome
+from fabfile.engine.transport import Transport
 from fabfile.environment import Environment
 from fabfile.errors import Refused, Unavailable
 from inventories.model import Host
-from roles.command import command
-from roles.onhost import ship
+from roles.command import OnHost, command
 from roles.python import PythonSettings
 from roles.registry import roles
 from roles.role import HostFacts
@@ -30,6 +30,8 @@ def question(environment: Environment, host: Host) -> dict[str, Any]:
         "tools": list(TOOLS),
         "interpreter": environment.of(PythonSettings, "python", host).interpreter,
         "units": [],
+        "instances": [],
+        "links": [],
         "supervisor": None,
         "files": [],
     }
@@ -41,8 +43,8 @@ def question(environment: Environment, host: Host) -> dict[str, Any]:
 
 def ask(transport: Transport, environment: Environment, host: Host) -> Outcome:
     python = command(host.connection.python or "python3", "-I")
-    package = ship.package("probe", question(environment, host), {})
-    return transport.run(host, Call(ship.line(python).line, package, timeout=30))
+    look_around = OnHost("probe", question(environment, host), interpreter=python)
+    return asking.ask(transport, host, look_around, timeout=30)
 
 
 def look(
@@ -71,15 +73,20 @@ def explain(outcome: Outcome) -> str:
 
 
 def look_or_refuse(
-    transport: Transport, environment: Environment, hosts: Iterable[Host]
+    transport: Transport, environment: Environment, hosts: Iterable[Host],
+    may_be_silent: Callable[[str], bool] | None = None,
 ) -> dict[str, HostFacts]:
-    """Raises :class:`Unavailable` or :class:`Refused`, naming every host that failed."""
+    """Facts of all hosts, but of those that may be silent and are.
+
+    Raises :class:`Unavailable` or :class:`Refused`, naming every other host that failed.
+    """
     facts, failed = look(transport, environment, hosts)
-    if failed:
+    counted = {name: outcome for name, outcome in failed.items()
+               if outcome.kind not in SILENT or not (may_be_silent and may_be_silent(name))}
+    if counted:
         lines = [f"{name}: {outcome.kind.value}: {explain(outcome)}"
-                 for name, outcome in failed.items()]
+                 for name, outcome in counted.items()]
         lines.append("nothing was changed")
-        silent = {Kind.UNREACHABLE, Kind.TIMED_OUT, Kind.LOST}
-        gone = any(outcome.kind in silent for outcome in failed.values())
+        gone = any(outcome.kind in SILENT for outcome in counted.values())
         raise (Unavailable if gone else Refused)("\n".join(lines))
     return facts

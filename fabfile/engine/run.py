@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from shlex import quote
@@ -38,12 +39,14 @@ REATTACH_PAUSE = 2.0
 
 @dataclass
 class Result:
-    """How a plan ended. ``done`` and ``untouched`` are hosts; ``running`` says what was cut off."""
+    """How a plan ended. ``running`` says what was cut off on which host; ``reverted``: hosts that
+    were done and had to go back all the same, and whether they did."""
 
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
     reached: str = ""
     running: dict[str, str] = field(default_factory=dict)
+    reverted: dict[str, bool] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return not self.failures and not self.interrupted
@@ -76,6 +79,7 @@ class Runner:
     def execute(self, plan: Plan) -> Result:
         """Stage after stage; ends at the first stage in which something failed."""
         result = Result()
+        resume: list[tuple[Stage, Step]] = []
         self.journal.write("plan", plan=to_json(plan))
         self._tell("plan_started", plan)
         try:
@@ -83,9 +87,13 @@ class Runner:
                 if self.stopping:
                     break
                 result.reached = stage.name
+                if stage.resume is not None:
+                    resume = [(stage, step) for step in stage.resume]
                 self._stage(stage, result)
                 if result.failures:
                     break
+            if result.failures or self.stopping:
+                self._resume(resume, result)
         finally:
             self._tell("plan_ended")
         result.interrupted = self.stopping
@@ -94,34 +102,78 @@ class Runner:
                            interrupted=result.interrupted)
         return result
 
+    def _resume(self, steps: Sequence[tuple[Stage, Step]], result: Result) -> None:
+        """What was stopped for the plan's sake goes on, unless what it waited for may go on too."""
+        if not steps or self.aborted:
+            return
+        if any(each.step.resumable and each.outcome.kind is not Kind.FAILED
+               for each in result.failures):
+            self._tell("note", "what was lost may still run, so nothing is started again")
+            return
+        for stage, step in steps:
+            outcome = self.step(stage, step)
+            if not outcome:
+                result.failures.append(Failure(stage.name, step, outcome, "", None, step.host))
+
     def _stage(self, stage: Stage, result: Result) -> None:
         if self.lock:
             self.lock.phase(stage.name)
         self.journal.write("stage", stage=stage.name)
         self._tell("stage_started", stage)
-        for batch in stage.batches:
+        done: list[Turn] = []
+        for number, batch in enumerate(stage.batches):
+            if number and stage.pause:
+                self._pause(stage.pause)
             if self.stopping:
                 return
             with ThreadPoolExecutor(min(FORKS, len(batch))) as pool:
                 failures = list(pool.map(lambda turn: self._turn(stage, turn), batch))
             result.failures += [failure for failure in failures if failure]
-            if result.failures and stage.mode != "parallel":
+            done += [turn for turn, failure in zip(batch, failures, strict=True) if not failure]
+            if len(result.failures) > stage.may_fail and stage.mode != "parallel":
+                if stage.revert:
+                    self._revert(stage, done, result)
+                return
+
+    def _pause(self, seconds: float) -> None:
+        self._tell("note", f"pausing for {seconds:g} s")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.stopping:
+            time.sleep(0.1)
+
+    def _revert(self, stage: Stage, done: Sequence[Turn], result: Result) -> None:
+        """Put back the hosts that were done, one at a time, the last one first.
+
+        A failure of which nobody knows whether its work goes on is no reason to move anything.
+        """
+        if any(each.outcome.kind is Kind.LOST for each in result.failures):
+            self._tell("note", "what was lost may still run, so nothing else is put back")
+            return
+        for turn in reversed(done):
+            if self.stopping or not turn.recover:
+                return
+            out = _taken_out(turn)
+            result.reverted[turn.host] = (
+                all(self.step(stage, step) for step in out) and self._recover(stage, turn))
+            if not result.reverted[turn.host]:
                 return
 
     def _turn(self, stage: Stage, turn: Turn) -> Failure | None:
+        done: list[Step] = []
         for step in turn.steps:
             # A host that was taken out for its turn is brought back before an interrupt counts.
             if self.aborted or (self.stopping and stage.mode == "parallel"):
                 return None
             outcome = self.step(stage, step)
             if outcome:
+                done.append(step)
                 continue
             diagnosis = self._diagnose(step) if step.diagnose else ""
             # Nobody starts anything beside detached work that may still run.
             unknown = step.resumable and outcome.kind is not Kind.FAILED
-            back = turn.recover and not self.aborted and not unknown
-            recovered = self._recover(stage, turn) if back else None
-            return Failure(stage.name, step, outcome, diagnosis, recovered)
+            back = () if self.aborted or unknown else _way_back(turn, done, step)
+            recovered = self._recover(stage, replace(turn, recover=back)) if back else None
+            return Failure(stage.name, step, outcome, diagnosis, recovered, turn.host)
         return None
 
     def _recover(self, stage: Stage, turn: Turn) -> bool:
@@ -130,6 +182,8 @@ class Runner:
         for step in turn.recover:
             # Every step of the way back is tried, also after one of them failed. The last of each
             # role is its verdict: where a restart was refused, the old process may well run on.
+            if step.if_well and not all(verdicts.values()):
+                continue
             outcome = self.step(stage, step)
             verdicts[step.host, step.name.partition(".")[0]] = bool(outcome)
             if outcome.kind is Kind.UNREACHABLE:
@@ -256,8 +310,8 @@ class Runner:
         The lock on ``busy`` is held by this shell alone, never by what it starts, so that a
         service that is started here does not keep it.
         """
-        if step.host == CONTROLLER:
-            return ""
+        if step.host not in self.roots:
+            return ""  # the controller, or a balancer: no release and no journal is there
         state = quote(f"{self.roots[step.host]}/.fabfleet")
         folder = f"{state}/runs/{self.journal.run}"
         wait = (
@@ -270,7 +324,7 @@ class Runner:
         return wait + journal + ("exec 9>&-; " if step.resumable else "")
 
     def _after(self, step: Step, last: bool) -> str:
-        if step.host == CONTROLLER or not last:
+        if step.host not in self.roots or not last:
             return ""
         folder = quote(f"{self.roots[step.host]}/.fabfleet/runs/{self.journal.run}")
         return f"{_append(step, 'ended', folder)}; "
@@ -294,6 +348,21 @@ class Runner:
             return
         self.stopping = True
         self._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
+
+
+def _taken_out(turn: Turn) -> tuple[Step, ...]:
+    """The steps of a turn that take its host out of rotation, before the first that touches it."""
+    before = takewhile(lambda step: step.rotation or step.name.startswith("hook "), turn.steps)
+    return tuple(step for step in before if step.rotation)
+
+
+def _way_back(turn: Turn, done: Sequence[Step], failed: Step) -> tuple[Step, ...]:
+    """Where a host was not taken out of rotation everywhere, it was not touched itself: then only
+    its rotation is put right, on the balancers where it was changed."""
+    if not all(step.rotation or step.name.startswith("hook ") for step in (*done, failed)):
+        return turn.recover
+    changed = {step.host for step in done if step.rotation}
+    return tuple(step for step in turn.recover if step.rotation and step.host in changed)
 
 
 def _append(step: Step, event: str, folder: str) -> str:

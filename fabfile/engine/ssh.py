@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -394,7 +395,7 @@ class SshTransport:
             return self._failure(host, error, started)
         try:
             channel.exec_command(call.guarded)
-            reader = _Reader(channel, call.tell)
+            reader = _Reader(channel, call)
             if call.stdin:
                 channel.sendall(call.stdin)
             channel.shutdown_write()
@@ -451,9 +452,10 @@ def broken() -> Iterator[None]:
 class _Reader:
     """Collects both outputs of a channel until the remote command is over."""
 
-    def __init__(self, channel: paramiko.Channel, tell: Callable[[str], None] | None) -> None:
-        self.channel, self.tell = channel, tell
+    def __init__(self, channel: paramiko.Channel, call: Call) -> None:
+        self.channel = channel
         self.out, self.err = bytearray(), bytearray()
+        self.tell, self.tell_error = _in_text(call.tell), _in_text(call.tell_error)
         self.event = threading.Event()
         channel.in_buffer.set_event(self.event)
         channel.in_stderr_buffer.set_event(self.event)
@@ -467,11 +469,12 @@ class _Reader:
         while self.channel.recv_ready():
             block = self.channel.recv(1 << 20)
             self.out += block
+            self.tell(block)
             took = True
-            if self.tell:
-                self.tell(block.decode("utf-8", "replace"))
         while self.channel.recv_stderr_ready():
-            self.err += self.channel.recv_stderr(1 << 20)
+            block = self.channel.recv_stderr(1 << 20)
+            self.err += block
+            self.tell_error(block)
             took = True
         return took
 
@@ -495,6 +498,17 @@ class _Reader:
                 return False
             if not took:
                 self.event.wait(0.05)
+
+
+def _in_text(tell: Callable[[str], None] | None) -> Callable[[bytes], None]:
+    """Bytes in, text out; a letter may come in two pieces."""
+    decoder = getincrementaldecoder("utf-8")("replace")
+
+    def told(block: bytes) -> None:
+        if tell:
+            tell(decoder.decode(block))
+
+    return told
 
 
 class _Pipe:

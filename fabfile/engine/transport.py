@@ -16,12 +16,14 @@ GRACE = 15
 
 @dataclass(frozen=True)
 class Call:
-    """One shell line for one host. ``timeout`` in seconds; ``tell`` gets output as it comes."""
+    """One shell line for one host. ``timeout`` in seconds; ``tell`` gets output as it comes,
+    ``tell_error`` what goes to standard error."""
 
     line: str
     stdin: bytes = b""
     timeout: float = 60.0
     tell: Callable[[str], None] | None = None
+    tell_error: Callable[[str], None] | None = None
 
     @property
     def guarded(self) -> str:

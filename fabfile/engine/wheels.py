@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabfile.engine.cache import made_once
@@ -23,7 +23,7 @@ REQUIREMENTS = "requirements.txt"
 
 @dataclass(frozen=True)
 class Platform:
-    """What wheels must fit: Python's major.minor, the machine, the C library and its version."""
+    """What wheels must fit: Python's version, the machine, the C library and its version."""
 
     python: str
     machine: str
@@ -35,8 +35,23 @@ class Platform:
 
     @classmethod
     def here(cls) -> Platform:
-        return cls(f"{sys.version_info[0]}.{sys.version_info[1]}", platform.machine(),
-                   "-".join(platform.libc_ver()))
+        return cls(platform.python_version(), platform.machine(), "-".join(platform.libc_ver()))
+
+    @property
+    def minor(self) -> str:
+        """Such as 3.11."""
+        return ".".join(self.python.split(".")[:2])
+
+    @property
+    def markers(self) -> dict[str, str]:
+        """The environment of PEP 508's markers on the hosts; pip knows only that of its own."""
+        return {
+            "implementation_name": "cpython", "implementation_version": self.python,
+            "os_name": "posix", "platform_machine": self.machine,
+            "platform_python_implementation": "CPython", "platform_system": "Linux",
+            "python_full_version": self.python, "python_version": self.minor,
+            "sys_platform": "linux",
+        }
 
     @property
     def tags(self) -> list[str]:
@@ -124,7 +139,7 @@ def build(lock: Lock, fits: Platform, settings: PythonSettings, origin: str) -> 
 
     def make(new: Path) -> None:
         wanted = new / "wanted.txt"
-        wanted.write_text(lock.requirements)
+        wanted.write_text(_applying(lock.requirements, fits))
         _collect(new, wanted, fits, settings, f"{origin}: {lock.path.name}")
         wanted.unlink()
         _write_requirements(new)
@@ -133,23 +148,43 @@ def build(lock: Lock, fits: Platform, settings: PythonSettings, origin: str) -> 
     return Wheelhouse(str(folder), REQUIREMENTS, digest, tools(fits))
 
 
+def _applying(requirements: str, fits: Platform) -> str:
+    """The requirements that hold on the hosts, without their markers."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    kept = []
+    for line in re.sub(r"\\\n\s*", " ", requirements).splitlines():
+        words, *options = re.split(r"\s+(?=--hash=)", line.strip())
+        try:
+            wanted = Requirement(re.sub(r"(^|\s)#.*", "", words))
+        except InvalidRequirement:
+            kept.append(line)  # an option, a comment, a path
+            continue
+        if wanted.marker is None or wanted.marker.evaluate(fits.markers):
+            wanted.marker = None
+            kept.append(" ".join([str(wanted), *options]))
+    return "\n".join(kept) + "\n"
+
+
 def _collect(new: Path, wanted: Path, fits: Platform, settings: PythonSettings, where: str) -> None:
     index = ["--index-url", settings.index] if settings.index else []
     common = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     tags = [word for tag in fits.tags for word in ("--platform", tag)]
-    short = fits.python.replace(".", "")
+    short = fits.minor.replace(".", "")
+    # A lock with hashes is complete, and what it leaves out on these hosts is not needed there.
+    complete = ["--no-deps"] if "--hash=" in wanted.read_text() else []
     abis = [word for abi in (f"cp{short}", "abi3", "none") for word in ("--abi", abi)]
     download = [
         *common, "download", "--only-binary", ":all:", "--dest", str(new),
-        "--python-version", fits.python, "--implementation", "cp", *abis, *tags, *index,
+        "--python-version", fits.python, "--implementation", "cp", *abis, *tags, *index, *complete,
         "-r", str(wanted),
     ]
     first = subprocess.run(download, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                            check=False)
     if first.returncode == 0:
         return
-    if fits == Platform.here():
-        build_here = [*common, "wheel", "--wheel-dir", str(new), *index,
+    if replace(fits, python=fits.minor) == replace(Platform.here(), python=Platform.here().minor):
+        build_here = [*common, "wheel", "--wheel-dir", str(new), *index, *complete,
                       "-r", str(wanted)]
         second = subprocess.run(build_here, stdin=subprocess.DEVNULL, capture_output=True,
                                 text=True, check=False)

@@ -144,7 +144,7 @@ class Lab:
         stdin: str | None = None,
         check: bool = True,
         user: str = "root",
-        timeout: float | None = None,
+        timeout: float = 600,
     ) -> CompletedProcess[str]:
         """Run it in the host without SSH. Raises ``LabError`` when it fails and ``check``."""
         return self._named(host).run(argv, stdin=stdin, check=check, user=user, timeout=timeout)
@@ -388,5 +388,9 @@ def _state(machine: Machine) -> State:
         return "frozen"
     if machine.first_pid() is None:
         return "booting"
-    said = machine.run(["systemctl", "is-system-running"], check=False).stdout.strip()
+    try:
+        said = machine.run(["systemctl", "is-system-running"], check=False, timeout=10).stdout
+    except LabError:
+        return "booting"
+    said = said.strip()
     return "running" if said in ("running", "degraded") else "booting"

@@ -70,6 +70,9 @@ def furnish(disk: Disk, host: LabHost, around: Neighbourhood) -> None:
     _ssh(disk.root, host, around)
     if "db" in host.groups:
         _postgresql(disk.root, host, around)
+    if "queue" in host.groups:
+        with (disk.root / "etc/redis/redis.conf").open("a") as settings:
+            settings.write(services.REDIS_CONF)
     if "proxy" in host.groups:
         (disk.root / "etc/haproxy/haproxy.cfg").write_text(services.haproxy_config(around.hosts))
     disk.mark_furnished()

@@ -1,8 +1,8 @@
 """Base disks, built once and shared by all labs of this machine.
 
-An image is a chain of layers (``base``, then ``db`` and ``proxy`` where a host plays that part);
-each layer is a folder that becomes an overlay's lower directory. A layer's folder carries the
-hash of everything that made it, and appears by one rename when it is complete.
+An image is a chain of layers (``base``, then ``db``, ``queue``, ``proxy`` and ``edge`` where a host
+plays that part); each layer is a folder that becomes an overlay's lower directory. A layer's folder
+carries the hash of everything that made it, and appears by one rename when it is complete.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ BASE_PACKAGES = (
     "rsync",
     "python3",
     "python3-venv",
+    "postgresql-client",
     "sudo",
     "iproute2",
     "curl",
     "ca-certificates",
 )
-LAYER_PACKAGES = {"db": ("postgresql",), "proxy": ("haproxy",)}
+LAYER_PACKAGES = {
+    "db": ("postgresql",), "queue": ("redis-server",), "proxy": ("haproxy",), "edge": ("nginx",),
+}
 # Counted up when the functions below change what they leave on the disk.
 RECIPE_VERSION = 1
 # Hosts have no internet: these timers would only fail, at a random moment of a measurement.

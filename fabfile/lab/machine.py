@@ -207,9 +207,13 @@ class Machine:
         stdin: str | None = None,
         check: bool = True,
         user: str = "root",
-        timeout: float | None = None,
+        timeout: float = 600,
     ) -> CompletedProcess[str]:
-        """Run inside, without SSH; see ``shell.run`` for what is raised."""
+        """Run inside, without SSH; see ``shell.run`` for what is raised.
+
+        There always is an end to it: a host that shuts down stops all its processes before it ends
+        them, and nsenter, which stops with its child, is then never continued.
+        """
         entering = self.entering(argv, user)
         ended = shell.run(entering, where=self.where, stdin=stdin, check=False, timeout=timeout)
         if check and ended.returncode != 0:

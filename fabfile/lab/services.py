@@ -1,4 +1,4 @@
-"""What PostgreSQL and HAProxy of a lab are told. Text only; ``furnish`` writes it."""
+"""What PostgreSQL, Redis and HAProxy of a lab are told. Text only; ``furnish`` writes it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ fsync = off
 log_statement = ddl
 log_connections = on
 log_line_prefix = '%m pid=%p user=%u db=%d app=%a host=%h '
+"""
+
+# The last of several settings counts. A lab's network reaches nobody else.
+REDIS_CONF = """
+bind *
+protected-mode no
 """
 
 # As many statements as roles and databases, because CREATE DATABASE refuses a transaction.
@@ -68,6 +74,7 @@ frontend http
 backend web
     balance roundrobin
     option redispatch
-    option httpchk GET /healthz
+    option httpchk
+    http-check send meth GET uri /healthz ver HTTP/1.1 hdr Host web
     default-server check inter 500ms fall 2 rise 1
 {servers}"""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from fabfile.strategies.targets import Fleet, is_live
+from roles.registry import roles
 from roles.role import Target
-from roles.wsgi import applies, manager_of
-from roles.wsgi.manager import Systemd
 
 # A release takes its files, and some room has to stay for everything else.
 SPARE_BYTES = 64 * 1024 * 1024
@@ -33,8 +33,7 @@ def _of(target: Target, setup: str) -> Iterable[str]:
         yield "the Python of python.interpreter is not on this host"
     if not is_live(target):
         yield from _space(target)
-    if applies(target):
-        yield from _unit(target, setup)
+    yield from _units(target, setup)
 
 
 def _space(target: Target) -> Iterable[str]:
@@ -56,15 +55,32 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f}"
 
 
-def _unit(target: Target, setup: str) -> Iterable[str]:
-    found = manager_of(target)
-    if not isinstance(found, Systemd):
-        return
-    if target.facts.services.get(found.service) == "missing":
-        yield f"the unit {found.service} is not installed; prepare the host once as root: {setup}"
-    elif found.drifted(target.facts.files):
-        yield (f"{found.unit_path} is not what these settings make of it; somebody changed it, or "
-               f"the settings changed. Write it anew: {setup}")
+def _units(target: Target, setup: str) -> Iterable[str]:
+    for role in roles():
+        wanted = role.setup(target)
+        missing = [unit for unit in wanted.units if target.facts.services.get(unit) == "missing"]
+        if wanted.hint:
+            yield from (f"the unit {unit} is not on this host; {wanted.hint}" for unit in missing)
+            continue
+        yield from (f"the unit {unit} is not installed; prepare the host once as root: {setup}"
+                    for unit in missing)
+        for path, text in {**wanted.files, **wanted.programs}.items():
+            is_there = target.facts.files.get(path, "")
+            if path.rpartition("/")[2] in missing or is_there == digest(text):
+                continue
+            if not text:
+                yield (f"{path} must not be there with these settings; remove it, and stop what "
+                       f"it started: {setup}")
+            elif not is_there:
+                yield f"{path} is not installed; prepare the host once as root: {setup}"
+            else:
+                yield (f"{path} is not what these settings make of it; somebody changed it, or the "
+                       f"settings changed. Write it anew: {setup}")
+
+
+def digest(text: str) -> str:
+    """As the probe tells it of a file; "" of one that is not there."""
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
 def clock_notes(fleet: Fleet, now: float) -> list[str]:

@@ -1,18 +1,52 @@
-"""Back to an earlier release, one host at a time; the database stays as it is."""
+"""Back to an earlier release, one host at a time; the database stays as it is, or is taken back
+first where the older code could not live with it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fabfile.errors import Refused
 from fabfile.plan import Plan
-from fabfile.strategies.stages import confirm_stage, finish_stage, roll_stage
+from fabfile.strategies.scheduling import paused
+from fabfile.strategies.stages import (
+    confirm_stage,
+    each_stage,
+    finish_stage,
+    for_good,
+    migrate_stage,
+    roll_stage,
+    start_stages,
+    stop_stages,
+)
 from fabfile.strategies.targets import Fleet
-from roles.role import HostFacts
+from roles.migrations import Portion
+from roles.release import switch_step
+from roles.role import HostFacts, Target
+
+STAYS = "the database stays as it is: migrations are not taken back"
 
 
-def plan(fleet: Fleet) -> Plan:
+def plan(fleet: Fleet, notes: tuple[str, ...] = (STAYS,)) -> Plan:
     parts = (*confirm_stage(fleet), *roll_stage(fleet), *finish_stage(fleet))
-    notes = ("the database stays as it is: migrations are not taken back",)
     return Plan("rollback", fleet.environment, fleet.release.id, "rollback", parts, notes)
+
+
+def with_reverse(fleet: Fleet, knowing: Target, portion: Portion, closed: bool) -> Plan:
+    """``knowing`` is the migration host with the release that knows the way back; ``closed``: all
+    is stopped before the first step."""
+    reverse = migrate_stage(replace(fleet, migration=knowing), portion, "reverse")
+    if closed:
+        rest = (
+            *stop_stages(fleet),
+            *for_good(reverse),
+            *each_stage(fleet, "switch", "parallel",
+                        lambda target: [switch_step(target, target.release.id)]),
+            *start_stages(fleet),
+        )
+    else:
+        rest = paused(fleet, reverse, (*confirm_stage(fleet), *roll_stage(fleet)))
+    return Plan("rollback", fleet.environment, fleet.release.id, "rollback",
+                (*rest, *finish_stage(fleet)))
 
 
 def choose(facts: list[HostFacts], environment: str, wanted: str | None) -> str:
@@ -20,7 +54,7 @@ def choose(facts: list[HostFacts], environment: str, wanted: str | None) -> str:
 
     Raises :class:`Refused` when there is none, or when some hosts do not have it.
     """
-    chosen = wanted or _last_good(facts, environment)
+    chosen = _meant(facts, wanted) if wanted else _last_good(facts, environment)
     having = [each.host for each in facts if chosen in each.releases]
     lacking = [each.host for each in facts if chosen not in each.releases]
     if not having:
@@ -36,6 +70,22 @@ def choose(facts: list[HostFacts], environment: str, wanted: str | None) -> str:
             f"fab deploy --env={environment} --ref=..."
         )
     return chosen
+
+
+def _meant(facts: list[HostFacts], wanted: str) -> str:
+    """A whole id, the only release that begins so, or the newest good one of a ref or commit."""
+    known = {release for each in facts for release in each.releases}
+    if wanted in known:
+        return wanted
+    records = sorted((record for each in facts for record in each.history
+                      if record["release"] in known), key=lambda record: record.get("at", 0))
+    of_ref = [str(record["release"]) for record in records
+              if wanted == record.get("ref")
+              or (len(wanted) >= 7 and str(record.get("commit", "")).startswith(wanted))]
+    begins = sorted(release for release in known if release.startswith(wanted))
+    if len(begins) > 1 and not of_ref:
+        raise Refused(f"--to={wanted}: {len(begins)} releases begin so: {', '.join(begins)}")
+    return of_ref[-1] if of_ref else begins[0] if begins else wanted
 
 
 def _last_good(facts: list[HostFacts], environment: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from fabfile.plan import Plan
+from fabfile.strategies.scheduling import paused
 from fabfile.strategies.stages import confirm_stage, finish_stage, migrate_stage, roll_stage
 from fabfile.strategies.targets import Fleet
 
 
 def plan(fleet: Fleet) -> Plan:
     parts = (
-        *migrate_stage(fleet), *confirm_stage(fleet), *roll_stage(fleet), *finish_stage(fleet)
+        *paused(fleet, migrate_stage(fleet, fleet.expand),
+                (*confirm_stage(fleet), *roll_stage(fleet))),
+        *finish_stage(fleet),
     )
     return Plan("release", fleet.environment, fleet.release.id, "rolling", parts)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from fabfile.plan import Mode, Stage, Turn
+from fabfile.plan import CONTROLLER, Mode, Stage, Turn
 from fabfile.strategies.targets import Fleet, is_live
-from roles import migrations
+from roles import backup, balancer, migrations, scheduler, workers, wsgi
+from roles.command import OnController
 from roles.hooks import Moment, steps
 from roles.registry import roles
-from roles.release import prepare, switch_step
+from roles.release import owed, prepare, switch_step
 from roles.role import Step, Target
 
 Moments = Callable[[Target], Iterable[Step]]
@@ -32,50 +33,137 @@ def stage_stage(fleet: Fleet) -> list[Stage]:
     return with_hooks(fleet, "stage", Stage("stage", "parallel", nonempty(turns)))
 
 
-def migrate_stage(fleet: Fleet) -> list[Stage]:
-    if not fleet.pending:
+def migrate_stage(
+    fleet: Fleet, portion: migrations.Portion | None, name: str = "migrate"
+) -> list[Stage]:
+    if not portion:
         return []
     target = fleet.migration
-    turn = Turn(target.name, (migrations.apply(target),))
-    return with_hooks(fleet, "migrate", Stage("migrate", "once", (turn,)))
+    before = []
+    if portion.backup:
+        dump = backup.dump(target, f"{target.release.id} {portion.phase}")
+        before = stages("backup", "once", [Turn(target.name, (dump,))])
+    turn = Turn(target.name, (migrations.apply(target, portion),))
+    return [*before, *with_hooks(fleet, "migrate", Stage(name, "once", (turn,)))]
 
 
 def roll_stage(fleet: Fleet) -> list[Stage]:
-    """One host after the other: switch, restart, healthy; a host that fails is put back."""
+    """Batch after batch: switch, restart, healthy; a host that fails is put back."""
     turns = []
     for number, target in enumerate(each for each in fleet.targets if not is_live(each)):
         before = _turn_hooks(fleet, "before", target, number)
         after = _turn_hooks(fleet, "after", target, number)
-        forward = (switch_step(target, target.release.id), *of_roles("restart", target))
-        turns.append(Turn(target.name, (*before, *forward, *after), put_back(target)))
-    return with_hooks(fleet, "roll", Stage("roll", "rolling", tuple(turns)))
+        forward = (*drain(fleet, target), switch_step(target, target.release.id),
+                   *of_roles("restart", target), *undrain(fleet, target))
+        watched = _watched(fleet, target) if number == 0 else ()
+        back = put_back(fleet, target)
+        turns.append(Turn(target.name, (*before, *forward, *watched, *after), back))
+    risky = fleet.expand is not None and bool(fleet.expand.accepted)
+    stage = Stage(
+        "roll", "rolling", tuple(turns), sizes=fleet.deploy.sizes(len(turns)),
+        pause=fleet.deploy.pause, may_fail=fleet.deploy.max_failures,
+        revert=fleet.deploy.on_failure == "revert" and not risky,
+    )
+    return with_hooks(fleet, "roll", stage)
 
 
-def put_back(target: Target) -> tuple[Step, ...]:
-    """The steps that bring a host back to what it served before."""
+def _watched(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """What the canary has to show before the others follow."""
+    canary = fleet.deploy.canary
+    found: list[Step] = []
+    if canary.seconds and wsgi.applies(target):
+        counted = balancer.watch(target, fleet.balancers[target.name], canary.seconds,
+                                 canary.errors)
+        seconds = 0 if counted else canary.seconds
+        found += [*counted, wsgi.health(target, target.release.id, seconds)]
+    if canary.command:
+        told = {**facts(fleet), "FABFLEET_HOST": target.name}
+        action = OnController(canary.command, told)
+        found.append(Step("canary", CONTROLLER, (action,), timeout=canary.timeout))
+    return tuple(found)
+
+
+def put_back(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """The steps that bring a host back to what it served before, and then into rotation."""
     old = target.facts.current
     if old is None:
         return (*of_roles("stop", target), switch_step(target, None))
     before = replace(target, release=replace(target.release, id=old))
-    return (switch_step(target, old), *of_roles("restart", before))
+    return (switch_step(target, old), *of_roles("restart", before), *undrain(fleet, target))
+
+
+def drain(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """Out of rotation, on every balancer."""
+    return balancer.drain(target, fleet.balancers[target.name])
+
+
+def undrain(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """Into rotation again, which a host that is not healthy never comes."""
+    return tuple(replace(step, if_well=True)
+                 for step in balancer.undrain(target, fleet.balancers[target.name]))
 
 
 def confirm_stage(fleet: Fleet) -> list[Stage]:
-    """Hosts that serve the release already are asked whether they really do."""
-    turns = [Turn(target.name, of_roles("confirm", target))
+    """Hosts that serve the release already are asked whether they really do, and brought into
+    rotation where an earlier run left them out of it."""
+    turns = [Turn(target.name, (*of_roles("confirm", target), *undrain(fleet, target)))
              for target in fleet.targets if is_live(target)]
     return stages("confirm", "parallel", turns)
 
 
 def finish_stage(fleet: Fleet) -> list[Stage]:
     turns = [Turn(target.name, of_roles("finish", target)) for target in fleet.targets]
-    return with_hooks(fleet, "finish", Stage("finish", "parallel", nonempty(turns)))
+    found = with_hooks(fleet, "finish", Stage("finish", "parallel", nonempty(turns)))
+    done = [target.name for target in fleet.targets]
+    if fleet.skipped or {*done} & {*fleet.migration.facts.owed}:
+        note = Turn(fleet.migration.name, (owed(fleet.migration, fleet.skipped, done),))
+        found += stages("catch-up", "once", [note])
+    return found
 
 
 def each_stage(fleet: Fleet, name: Moment, mode: Mode, moment: Moments) -> list[Stage]:
     """One stage in which every host does the same."""
     turns = [Turn(target.name, tuple(moment(target))) for target in fleet.targets]
     return with_hooks(fleet, name, Stage(name, mode, nonempty(turns)))
+
+
+def stop_stages(fleet: Fleet) -> list[Stage]:
+    """Everything stops: first what works in the background, as the site serves on while tasks
+    finish. Until something else follows, the way back starts all of it again."""
+    tasks = [Turn(target.name, _tasks_stop(target)) for target in fleet.targets]
+    outside = fleet.scheduler_outside
+    tasks += [Turn(outside.name, (scheduler.stop(outside),))] if outside else []
+    again = tuple(step for target in fleet.targets for step in start_again(target))
+    again += (scheduler.start(outside),) if outside else ()
+    found = [*stages("stop-tasks", "parallel", tasks),
+             *each_stage(fleet, "stop", "parallel", lambda target: of_roles("stop", target))]
+    return [replace(found[0], resume=again), *found[1:]] if found else []
+
+
+def _tasks_stop(target: Target) -> tuple[Step, ...]:
+    return (*scheduler.role.stop(target), *workers.role.stop(target))
+
+
+def start_stages(fleet: Fleet) -> list[Stage]:
+    """One host after the other serves, and at last the scheduler where it is none of them."""
+    outside = fleet.scheduler_outside
+    last = [Turn(outside.name, (scheduler.start(outside),))] if outside else []
+    return [*each_stage(fleet, "start", "rolling", lambda target: (
+                *of_roles("start", target), *undrain(fleet, target))),
+            *stages("scheduler-start", "once", last)]
+
+
+def start_again(target: Target) -> tuple[Step, ...]:
+    """What served before serves again."""
+    old = target.facts.current
+    if old is None:
+        return ()
+    return of_roles("start", replace(target, release=replace(target.release, id=old)))
+
+
+def for_good(stages: Iterable[Stage]) -> list[Stage]:
+    """Stages after which nothing from before them is started again."""
+    return [replace(stage, resume=()) for stage in stages]
 
 
 def nonempty(turns: Sequence[Turn]) -> tuple[Turn, ...]:

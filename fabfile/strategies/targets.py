@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fabfile.environment import Environment
+from inventories.model import Host
+from roles.deploy import DeploySettings
 from roles.hooks import HooksSettings
+from roles.migrations import Portion
 from roles.registry import roles
 from roles.role import HostFacts, Release, Target, Wheelhouse
-from roles.wsgi import applies, manager_of
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """``targets`` are the hosts of this run, ``migration`` the one that migrates (it may be
-    outside of them), ``pending`` the migrations Django named as ``app.name`` per database."""
+    """``targets`` are the hosts of this run; ``migration`` is the one that migrates and
+    ``scheduler`` the one that runs the scheduler, if any (either may be outside of them).
+    ``expand`` are the migrations that run before any host is switched, ``contract`` those that wait
+    until no host runs the old code. ``skipped`` hosts did not answer and have to catch up.
+    ``balancers`` are the balancer hosts of each host."""
 
     environment: str
     targets: tuple[Target, ...]
     migration: Target
     hooks: HooksSettings
-    pending: tuple[str, ...] = ()
+    deploy: DeploySettings
+    balancers: Mapping[str, tuple[Host, ...]]
+    scheduler: Target | None = None
+    skipped: tuple[str, ...] = ()
+    expand: Portion | None = None
+    contract: Portion | None = None
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The names of all that is to be migrated."""
+        return tuple(name for part in (self.expand, self.contract) if part for name in part.names)
+
+    @property
+    def scheduler_outside(self) -> Target | None:
+        """The host of the scheduler where it is none of this run's."""
+        found = self.scheduler
+        return None if found in self.targets else found
 
     @property
     def release(self) -> Release:
@@ -82,12 +104,5 @@ def named(
 
 def is_live(target: Target) -> bool:
     """Whether this host already serves this release, and nothing else."""
-    facts, release = target.facts, target.release.id
-    if facts.current != release:
-        return False
-    if not applies(target):
-        return True
-    service = manager_of(target).service
-    return facts.services.get(service) == "active" and facts.running == (release,)
-
-
+    return target.facts.current == target.release.id and all(
+        role.serves(target) for role in roles())

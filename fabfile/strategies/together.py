@@ -8,13 +8,15 @@ from fabfile.plan import Plan, Stage
 from fabfile.strategies.stages import (
     each_stage,
     finish_stage,
+    for_good,
     migrate_stage,
-    of_roles,
     put_back,
+    start_again,
+    start_stages,
+    stop_stages,
 )
 from fabfile.strategies.targets import Fleet, is_live
 from roles.release import switch_step
-from roles.role import Step, Target
 
 
 def plan(fleet: Fleet) -> Plan:
@@ -23,10 +25,10 @@ def plan(fleet: Fleet) -> Plan:
 
         return nothing_to_restart(fleet)
     parts = (
-        *each_stage(fleet, "stop", "parallel", lambda target: of_roles("stop", target)),
+        *stop_stages(fleet),
         *_migrate_or_serve_again(fleet),
-        *each_stage(fleet, "switch", "parallel",
-                    lambda target: [switch_step(target, target.release.id)]),
+        *for_good(each_stage(fleet, "switch", "parallel",
+                             lambda target: [switch_step(target, target.release.id)])),
         *_start_or_go_back(fleet),
         *finish_stage(fleet),
     )
@@ -35,9 +37,9 @@ def plan(fleet: Fleet) -> Plan:
 
 def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
     """Nothing was switched yet, so where migrating fails all hosts serve again what they had."""
-    again = tuple(step for target in fleet.targets for step in _start_again(target))
+    again = tuple(step for target in fleet.targets for step in start_again(target))
     return [replace(stage, turns=tuple(replace(turn, recover=again) for turn in stage.turns))
-            for stage in migrate_stage(fleet)]
+            for stage in for_good(migrate_stage(fleet, fleet.expand))]
 
 
 def _start_or_go_back(fleet: Fleet) -> list[Stage]:
@@ -47,12 +49,12 @@ def _start_or_go_back(fleet: Fleet) -> list[Stage]:
     After a migration nobody goes back by itself: this strategy is for schemas that the old code
     cannot live with.
     """
-    started = each_stage(fleet, "start", "rolling", lambda target: of_roles("start", target))
+    started = start_stages(fleet)
     if fleet.pending:
         return started
-    everybody = tuple(step for target in fleet.targets for step in put_back(target))
+    everybody = tuple(step for target in fleet.targets for step in put_back(fleet, target))
     first = fleet.targets[0].name
-    own = {target.name: put_back(target) for target in fleet.targets}
+    own = {target.name: put_back(fleet, target) for target in fleet.targets}
     return [
         replace(stage, turns=tuple(
             replace(turn, recover=everybody if turn.host == first else own[turn.host])
@@ -60,10 +62,3 @@ def _start_or_go_back(fleet: Fleet) -> list[Stage]:
         )) if stage.name == "start" else stage
         for stage in started
     ]
-
-
-def _start_again(target: Target) -> tuple[Step, ...]:
-    old = target.facts.current
-    if old is None:
-        return ()
-    return of_roles("start", replace(target, release=replace(target.release, id=old)))

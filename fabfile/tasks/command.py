@@ -22,11 +22,19 @@ OPTIONS = {
     "worktree": "deploy the work tree as it is, with its uncommitted changes",
     "dry_run": "show what would run; change nothing",
     "strategy": "rolling or together (default: as in the inventory)",
+    "maintenance": "stop everything while it migrates",
+    "accept_risk": "run this migration (app.name) though it is not safe; once for each",
+    "approved_plan": "only this plan of migrations may run: its hash, from fab migrations.sql",
+    "reverse": "take migrations back that the older release cannot live with",
+    "batch": "how many hosts at a time: 2, 25%, or a list such as 1,5,100%",
+    "on_failure": "when a roll fails, stop or revert the hosts that were done",
+    "skip_unreachable": "leave out hosts that do not answer; they have to catch up later",
     "to": "the release to go back to (default: the last good one)",
     "reason": "why",
     "host": "the host's name",
     "user": "who logs in to prepare the hosts: root, or a user with sudo (default: root)",
     "replace": "accept a changed key too",
+    "file": "the dump to restore: a path on the migration host, or a name as fab backup.list shows",
     "soak": "the long tests as well",
     "only": "only tests whose name matches, as pytest -k has it",
     "no_lab": "without the lab of systemd hosts",
@@ -44,6 +52,8 @@ def command(body: Callable[..., None]) -> Task[Callable[..., None]]:
                                  "the task's name")
             body(context, *words, **options)
             sys.stdout.flush()
+        except Exit:
+            raise  # the task itself says how it ends
         except FabfleetError as error:
             if os.environ.get("FABFLEET_DEBUG"):
                 raise
@@ -57,13 +67,17 @@ def command(body: Callable[..., None]) -> Task[Callable[..., None]]:
         except Exception as error:
             if os.environ.get("FABFLEET_DEBUG"):
                 raise
-            if isinstance(error, OSError) and error.filename is not None:
-                # A folder that may not be written, a program that is missing: no defect of ours.
-                raise Exit(f"{error.filename}: {error.strerror}", code=1) from None
-            what = f"{type(error).__name__}: {error}"
-            raise Exit(f"this is a defect of Fabfleet, please report it: {what}\n"
-                       f"(FABFLEET_DEBUG=1 shows where)", code=1) from None
+            raise Exit(_unexpected(error), code=1) from None
 
     names = body.__code__.co_varnames[1 : body.__code__.co_argcount]
     texts = {name.replace("_", "-"): OPTIONS[name] for name in names}
-    return Task(guarded, auto_shortflags=False, help=texts)
+    lists = [name for name in names if name == "accept_risk"]
+    return Task(guarded, auto_shortflags=False, help=texts, iterable=lists)
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        # A folder that may not be written, a program that is missing: no defect of ours.
+        return f"{error.filename}: {error.strerror}"
+    return (f"this is a defect of Fabfleet, please report it: {type(error).__name__}: {error}\n"
+            f"(FABFLEET_DEBUG=1 shows where)")

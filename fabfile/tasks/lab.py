@@ -50,21 +50,25 @@ def shell(context: Context, host: str, env: str = "", inventory: str = "") -> No
 def cut(context: Context, host: str, env: str = "", inventory: str = "") -> None:
     """Cut a host off the network."""
     _lab(env, inventory).cut(host)
+    print(f"{host}: cut off the network; back: fab lab.heal {host}")
 
 
 @command
 def heal(context: Context, host: str, env: str = "", inventory: str = "") -> None:
     """Give a host its network back."""
     _lab(env, inventory).heal(host)
+    print(f"{host}: on the network again")
 
 
 @command
 def kill(context: Context, host: str, env: str = "", inventory: str = "") -> None:
     """Cut a host's power; its disk stays."""
     _lab(env, inventory).kill(host)
+    print(f"{host}: without power; back: fab lab.boot {host}")
 
 
 @command
 def boot(context: Context, host: str, env: str = "", inventory: str = "") -> None:
     """Boot a host on the disk it had."""
     _lab(env, inventory).boot(host)
+    print(f"{host}: running")

@@ -14,7 +14,7 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
     from fabfile.errors import Refused
     from fabfile.plan import Mode, Plan, Turn
     from fabfile.session import confirm, connected
-    from fabfile.strategies.stages import of_roles, stages
+    from fabfile.strategies.stages import drain, of_roles, stages, undrain
 
     with connected(env, inventory, hosts) as session:
         session.probe()
@@ -25,11 +25,18 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
         confirm(session, yes)
         with session.run(moment) as run:
             fleet = session.fleet_of("")
+            # Where some go on serving, those that stop are taken out of rotation first.
+            others = len(session.hosts) < len(session.environment.hosts)
             turns = []
             for target in fleet.targets:
                 release = replace(target.release, id=target.facts.current or "")
-                turns.append(Turn(target.name, of_roles(moment, replace(target, release=release))))
-            mode: Mode = "parallel" if moment == "stop" else "rolling"
+                steps = of_roles(moment, replace(target, release=release, afresh=True))
+                if moment == "restart" or (moment == "stop" and others):
+                    steps = (*drain(fleet, target), *steps)
+                if moment != "stop":
+                    steps = (*steps, *undrain(fleet, target))
+                turns.append(Turn(target.name, steps))
+            mode: Mode = "parallel" if moment == "stop" and not others else "rolling"
             plan = Plan(moment, session.environment.name, "", moment,
                         tuple(stages(moment, mode, turns)))
             run.execute_or_fail(plan, f"fab {moment} --env={session.environment.name}")

@@ -1,14 +1,16 @@
 """Would this release start? Run by the release's own interpreter in the service's environment.
 
 ARGUMENTS: application ("module:name"), arguments (of Django's check command, or null where the
-project has no manage.py). Imports the WSGI application as the server will, then runs Django's
-checks. Exit 1 with the reason on standard error.
+project has no manage.py), server (its program, or null where it is no package of the release).
+Imports the WSGI application as the server will, then runs Django's checks. Exit 1 with the reason
+on standard error.
 """
 
 import importlib
 import io
 import os
 import re
+import shutil
 import sys
 import traceback
 
@@ -62,6 +64,8 @@ def load():
 
 def main():
     sys.path.insert(0, os.getcwd())
+    if ARGUMENTS["server"] and not shutil.which(ARGUMENTS["server"]):
+        fail("%s is not among the release's packages; add it to its lock" % ARGUMENTS["server"])
     if ARGUMENTS["application"]:
         load()
     if ARGUMENTS["arguments"] is not None and os.path.exists("manage.py"):

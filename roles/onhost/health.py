@@ -2,8 +2,8 @@
 
 ARGUMENTS: address ("127.0.0.1:8000" or the path of a socket), path, host (the Host header),
 status, release (must be in the body or in a header; null: any), body (must be in it; null: any),
-in_a_row, deadline and timeout in seconds. Exit 0 healthy, 1 not; the last answer is on standard
-error.
+in_a_row, deadline and timeout in seconds; watch: seconds in which, asked once a second from then
+on, it must stay healthy. Exit 0 healthy, 1 not; the last answer is on standard error.
 """
 
 import http.client
@@ -51,6 +51,21 @@ def ask():
     return None
 
 
+def fail(what, waited, wrong):
+    where = "%s on %s" % (ARGUMENTS["path"], ARGUMENTS["address"])
+    sys.stderr.write("%s after %.1f s: GET %s: %s\n" % (what, waited, where, wrong))
+    sys.exit(1)
+
+
+def watch():
+    began = time.monotonic()
+    while time.monotonic() - began < ARGUMENTS["watch"]:
+        time.sleep(1)
+        wrong = ask()
+        if wrong:
+            fail("not healthy any more", time.monotonic() - began, wrong)
+
+
 def main():
     started = time.monotonic()
     healthy, wrong = 0, "not asked"
@@ -62,10 +77,9 @@ def main():
             continue
         healthy = 0
         if waited >= ARGUMENTS["deadline"]:
-            where = "%s on %s" % (ARGUMENTS["path"], ARGUMENTS["address"])
-            sys.stderr.write("not healthy after %.1f s: GET %s: %s\n" % (waited, where, wrong))
-            sys.exit(1)
+            fail("not healthy", waited, wrong)
         time.sleep(min(0.5, 0.05 + waited / 20))
+    watch()
     print(json.dumps({"seconds": round(time.monotonic() - started, 3)}))
 
 

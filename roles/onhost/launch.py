@@ -63,16 +63,16 @@ def read_environment(path):
 
 
 def parse(argv):
-    release, extra, rest = None, {}, list(argv)
+    instance, extra, rest = None, {}, list(argv)
     while len(rest) > 1 and rest[0] in ("--release", "--env"):
         option, value = rest[0], rest[1]
         rest = rest[2:]
         if option == "--release":
-            release = value
+            instance = value
         else:
             name, _, text = value.partition("=")
             extra[name] = text
-    return release, extra, rest
+    return instance, extra, rest
 
 
 def hold(folder):
@@ -84,12 +84,13 @@ def hold(folder):
 
 def main(argv):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    release, extra, rest = parse(argv)
-    if release is None:
+    instance, extra, rest = parse(argv)
+    if instance is None:
         try:
-            release = os.path.basename(os.readlink(os.path.join(root, "current")))
+            instance = os.path.basename(os.readlink(os.path.join(root, "current")))
         except FileNotFoundError:
             fail("%s/current does not exist: nothing was deployed yet" % root)
+    release = instance.partition(":")[0]  # a unit's second instance of a release is ID:2
     folder = os.path.join(root, ".fabfleet", "releases", release)
     try:
         hold(folder)
@@ -110,10 +111,13 @@ def main(argv):
         environment["VIRTUAL_ENV"] = runtime["venv"]
         path = os.path.join(runtime["venv"], "bin") + ":" + path
     environment["PATH"] = path
+    # Whatever goes through a shell, such as the script of a console command, gets it anyway.
+    environment["PWD"] = runtime["directory"]
     if len(rest) > 1 and rest[0] == "--":
         command = rest[1:]
     elif rest and rest[0] in runtime["commands"]:
-        command = runtime["commands"][rest[0]] + rest[1:]
+        words = runtime["commands"][rest[0]] + rest[1:]
+        command = [word.replace("@INSTANCE@", instance) for word in words]
     else:
         fail("expected one of %s, or -- and a command" % ", ".join(sorted(runtime["commands"])))
     os.chdir(runtime["directory"])

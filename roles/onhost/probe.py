@@ -1,8 +1,8 @@
 """Look at a host without changing anything.
 
 ARGUMENTS: root, tools (names), interpreter (of the virtual environments), units (systemd unit
-names), supervisor ({conf, ctl, program} or null), files (paths whose SHA-256 is wanted). Prints one
-JSON object.
+names), instances (patterns of unit names), links (paths), supervisor ({conf, ctl, program} or
+null), files (paths whose SHA-256 is wanted). Prints one JSON object.
 """
 
 import hashlib
@@ -108,6 +108,7 @@ def history():
 
 def services():
     found = {}
+    found.update(instances())
     for unit in ARGUMENTS["units"]:
         asked = subprocess.run(["systemctl", "show", "-p", "LoadState,ActiveState", unit],
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
@@ -117,6 +118,40 @@ def services():
     if ARGUMENTS["supervisor"]:
         found.update(supervised(ARGUMENTS["supervisor"]))
     return found
+
+
+def instances():
+    """{unit: state} of what systemd knows of instances of templates."""
+    if not ARGUMENTS["instances"]:
+        return {}
+    asked = subprocess.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full",
+                            *ARGUMENTS["instances"]],
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    rows = [line.split() for line in asked.stdout.decode().splitlines()]
+    return {row[0]: row[2] for row in rows if len(row) > 3}
+
+
+def links():
+    """{path: what it leads to, or ""}."""
+    found = {}
+    for path in ARGUMENTS["links"]:
+        try:
+            found[path] = os.readlink(path)
+        except OSError:
+            found[path] = ""
+    return found
+
+
+def draining(units, live):
+    """Releases whose instances finish what they have, or serve nobody: no link leads to them."""
+    found = set()
+    for unit, state in units.items():
+        instance = unit.partition("@")[2][:-len(".service")]
+        is_linked = any(target.endswith("-%s.sock" % instance) for target in live.values())
+        is_server = unit.partition("@")[0].endswith("-wsgi")
+        if instance and (state == "deactivating" or (is_server and not is_linked)):
+            found.add(instance.partition(":")[0])
+    return sorted(found)
 
 
 def supervised(conf):
@@ -135,9 +170,9 @@ def tool(name):
 
 
 def venv_python():
-    """major.minor of the Python that virtual environments are made of; "" where it is missing."""
+    """The version of the Python that virtual environments are made of; "" where it is missing."""
     asked = subprocess.run(
-        ["sh", "-c", 'exec "$0" -c "import sys; print(\'%d.%d\' % sys.version_info[:2])"',
+        ["sh", "-c", 'exec "$0" -c "import sys; print(\'%d.%d.%d\' % sys.version_info[:3])"',
          ARGUMENTS["interpreter"]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     return asked.stdout.decode().strip()
 
@@ -151,6 +186,7 @@ def main():
     except OSError:
         current = None
     meta = os.path.join(STATE, "releases")
+    serving, live = services(), links()
     running = [each for each in names(meta) if is_locked(os.path.join(meta, each, "in-use"), locks)]
     print(json.dumps({
         "user": pwd.getpwuid(os.getuid()).pw_name,
@@ -170,10 +206,13 @@ def main():
         "venvs": names(os.path.join(ROOT, "venvs")),
         "running": running,
         "history": history(),
-        "services": services(),
+        "services": serving,
+        "draining": draining(serving, live),
+        "links": live,
         "files": {path: digest(path) for path in ARGUMENTS["files"]},
         "lock": lock(locks),
         "lock_written": lock_written(),
+        "owed": read(os.path.join(STATE, "owed.json")) or {},
         "freeze": read(os.path.join(STATE, "freeze")),
         "job": job(locks),
         "busy": is_locked(os.path.join(STATE, "busy"), locks),

@@ -1,14 +1,19 @@
 """Prepare a fresh Debian or Ubuntu host, as root. Running it again changes nothing more.
 
-ARGUMENTS: root, deploy, service (users), packages, units ({path: text}), sudoers ([path, text]).
+ARGUMENTS: root (empty on a host that gets no code), deploy, service (users), packages, programs and
+units ({path: text}), gone (paths of units that must not be there), sudoers ([path, text]), private
+(folders that only the service's user may look into), sockets (of HAProxy, or patterns of them: the
+deploy user joins their group).
 Prints a line for everything that it changed.
 """
 
+import glob
 import grp
 import json
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -61,6 +66,37 @@ def users():
             run("usermod", "--append", "--groups", group, deploy)
             changed.append("%s is in the group %s" % (deploy, group))
     keys()
+    if ARGUMENTS["root"]:
+        linger()
+
+
+def sockets():
+    """Whoever may talk to HAProxy is in the group of its socket."""
+    deploy = ARGUMENTS["deploy"]
+    for pattern in ARGUMENTS["sockets"]:
+        found = sorted(glob.glob(pattern))
+        if not found:
+            sys.exit("%s: no such socket; HAProxy makes it from `stats socket %s group haproxy "
+                     "mode 660 level admin` in its section global" % (pattern, pattern))
+        for path in found:
+            status = os.stat(path)
+            group = grp.getgrgid(status.st_gid)
+            if group.gr_gid == 0 or stat.S_IMODE(status.st_mode) & 0o060 != 0o060:
+                sys.exit("%s: its group %s (mode %o) is nothing that %s could join; give it `group "
+                         "haproxy mode 660` in HAProxy's `stats socket`"
+                         % (path, group.gr_name, stat.S_IMODE(status.st_mode), deploy))
+            if deploy not in grp.getgrgid(status.st_gid).gr_mem:
+                run("usermod", "--append", "--groups", group.gr_name, deploy)
+                changed.append("%s is in the group %s" % (deploy, group.gr_name))
+
+
+def linger():
+    """The deploy user has a systemd of its own while nobody is logged in, too: a migration that
+    runs as a unit of it does not end with a session."""
+    path = os.path.join("/var/lib/systemd/linger", ARGUMENTS["deploy"])
+    if os.path.isdir("/run/systemd/system") and not os.path.exists(path):
+        run("loginctl", "enable-linger", ARGUMENTS["deploy"])
+        changed.append("%s lingers" % ARGUMENTS["deploy"])
 
 
 def keys():
@@ -92,6 +128,18 @@ def folders():
             changed.append("owner of %s" % path)
         if status.st_mode & 0o7777 != mode:
             os.chmod(path, mode)
+    for path in ARGUMENTS["private"]:
+        private(path, pwd.getpwnam(ARGUMENTS["service"] or ARGUMENTS["deploy"]))
+
+
+def private(path, owner):
+    if not os.path.isdir(path):
+        os.makedirs(path)
+        changed.append("folder %s" % path)
+    if os.stat(path).st_uid != owner.pw_uid:
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+        changed.append("owner of %s" % path)
+    os.chmod(path, 0o700)
 
 
 def write(path, text, mode):
@@ -123,16 +171,33 @@ def sudoers():
     write(path, text, 0o440)
 
 
+def no_longer(path):
+    """A socket's running service serves on: it has the socket by itself, too."""
+    if os.path.exists(path):
+        run("systemctl", "disable", "-q", "--now", os.path.basename(path))
+        os.remove(path)
+        run("systemctl", "daemon-reload")
+        changed.append("removed %s" % path)
+
+
 def units():
     news = [write(path, text, 0o644) for path, text in sorted(ARGUMENTS["units"].items())]
     if any(news):
         run("systemctl", "daemon-reload")
+    for path in ARGUMENTS["gone"]:
+        no_longer(path)
     for path in ARGUMENTS["units"]:
         name = os.path.basename(path)
-        if subprocess.call(["systemctl", "-q", "is-enabled", name],
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        if "[Install]" in ARGUMENTS["units"][path] and subprocess.call(
+                ["systemctl", "-q", "is-enabled", name],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
             run("systemctl", "enable", "-q", name)
             changed.append("enabled %s" % name)
+
+
+def programs():
+    for path, text in sorted(ARGUMENTS["programs"].items()):
+        write(path, text, 0o755)
 
 
 def main():
@@ -140,7 +205,10 @@ def main():
         sys.exit("this needs root: connect as root, or as a user whom sudo lets in unasked")
     packages()
     users()
-    folders()
+    sockets()
+    if ARGUMENTS["root"]:
+        folders()
+    programs()
     sudoers()
     units()
     print(json.dumps({"changed": changed}))

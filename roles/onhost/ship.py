@@ -1,4 +1,8 @@
-"""How a program reaches a host: one line of shell, everything else over standard input."""
+"""How a program reaches a host: one line of shell, everything else over standard input.
+
+A program is one file of this folder, or a module of one of its folders, named ``folder.module``;
+such a module has a function ``main(arguments)`` and travels with all modules beside it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,19 @@ BOOT = (
 @cache
 def text(program: str) -> bytes:
     """The source of one program."""
-    return (FOLDER / f"{program}.py").read_bytes()
+    folder, dot, module = program.partition(".")
+    if not dot:
+        return (FOLDER / f"{program}.py").read_bytes()
+    sources = {path.stem: path.read_text(encoding="utf-8")
+               for path in sorted((FOLDER / folder).glob("*.py")) if path.stem != "__init__"}
+    head = (FOLDER / "bundle.py").read_text(encoding="utf-8")
+    call = f"become('fabfleet_{folder}', {sources!r}, {module!r}, ARGUMENTS)"
+    return f"{head}\n\n{call}\n".encode()
+
+
+def standalone(program: str, arguments: Mapping[str, Any]) -> bytes:
+    """The source of a file that runs the program, for work that outlives its connection."""
+    return f"ARGUMENTS = {json.loads(json.dumps(arguments))!r}\n".encode() + text(program)
 
 
 def line(interpreter: Command) -> Command:
@@ -32,8 +48,16 @@ def line(interpreter: Command) -> Command:
 
 
 def package(program: str, arguments: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-    """What goes to standard input."""
+    """What goes to standard input.
+
+    Arguments may name another program that this one is to start: {"ships": {"program",
+    "arguments"}}; it travels as the file "program", and this one once more as the file "self".
+    """
     source = text(program)
+    if "ships" in arguments:
+        other = standalone(**arguments["ships"])
+        arguments = {name: each for name, each in arguments.items() if name != "ships"}
+        files = {**files, "program": other, "self": source}
     header = {
         "name": f"{program}.py",
         "size": len(source),

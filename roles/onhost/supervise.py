@@ -1,7 +1,7 @@
 """Keep one program running under a supervisord of our own, as an ordinary user.
 
-ARGUMENTS: folder, launcher, python, program, stop_seconds, supervisord, supervisorctl,
-action ("start", "stop" or "restart").
+ARGUMENTS: folder, launcher, python, program, stop_seconds, stop_signal, supervisord,
+supervisorctl, action ("start", "stop" or "restart").
 """
 
 import hashlib
@@ -55,7 +55,7 @@ serverurl=unix://{socket}
 command={python} -I "{launcher}" {program}
 autorestart=true
 startsecs=0
-stopsignal=TERM
+stopsignal={stop_signal}
 stopwaitsecs={stop_seconds}
 redirect_stderr=true
 stdout_logfile={twice}/{program}.log
@@ -63,7 +63,8 @@ stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=2
 """.format(folder=quoted(FOLDER), twice=quoted(quoted(FOLDER)), program=PROGRAM,
            socket=quoted(socket_path()), python=ARGUMENTS["python"],
-           launcher=quoted(ARGUMENTS["launcher"]), stop_seconds=ARGUMENTS["stop_seconds"])
+           launcher=quoted(ARGUMENTS["launcher"]), stop_seconds=ARGUMENTS["stop_seconds"],
+           stop_signal=ARGUMENTS["stop_signal"])
 
 
 def tool(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -30,6 +30,9 @@ class ReleaseSettings(Settings):
     """How many good releases stay on a host."""
     groups: list[str] = ["web", "worker", "scheduler"]
     """The groups whose hosts get the code."""
+    drain: Annotated[float, Field(ge=0)] = 30
+    """Seconds to wait for the last processes of old releases, before migrations that those could
+    not live with."""
 
     @model_validator(mode="after")
     def _one_source(self) -> ReleaseSettings:
@@ -121,6 +124,20 @@ def switch_step(target: Target, release_id: str | None) -> Step:
     """Make a release current, or none."""
     chosen = switch(target.paths, release_id) if release_id else unset(target.paths)
     return Step("release.switch", target.name, (Run(chosen),), timeout=30)
+
+
+def owed(target: Target, skipped: Sequence[str], done: Sequence[str]) -> Step:
+    """Remember on this host which hosts were skipped, and which have caught up."""
+    arguments = {"root": target.paths.root, "release": target.release.id,
+                 "ref": target.release.ref, "skipped": list(skipped), "done": list(done)}
+    return Step("release.owed", target.name, (OnHost("owed", arguments),))
+
+
+def drained(target: Target) -> Step:
+    """Wait until no process of another release runs on the host."""
+    seconds = target.of(ReleaseSettings, "release").drain
+    arguments = {"root": target.paths.root, "release": target.release.id, "seconds": seconds}
+    return Step("release.drained", target.name, (OnHost("drained", arguments),), seconds + 30)
 
 
 role = ReleaseRole()

@@ -1,11 +1,11 @@
-"""The two that keep a server running: systemd, and supervisor where there is no root."""
+"""What keeps a server running: systemd, Apache's own unit, or supervisor where there is no root."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from roles import units
 from roles.app import AppSettings
 from roles.command import Action, OnHost, Run, as_root, command
 from roles.role import Paths, Target
@@ -22,7 +22,7 @@ class Manager(Protocol):
 
     def start(self) -> Action: ...
     def stop(self) -> Action: ...
-    def restart(self) -> Action: ...
+    def renew(self) -> Action: ...
     def log(self, lines: int) -> Action: ...
     def probe(self) -> Mapping[str, Any]: ...
     @property
@@ -33,6 +33,8 @@ def manager(
     wsgi: WsgiSettings, app: AppSettings, python: str = "python3", deploy: str = ""
 ) -> Manager:
     """The manager that the settings choose; ``deploy`` is the user who deploys."""
+    if wsgi.server == "mod_wsgi":
+        return Apache(wsgi, app, python, deploy)
     if wsgi.manager == "systemd":
         return Systemd(wsgi, app, python, deploy)
     return Supervisor(wsgi, app, python)
@@ -49,54 +51,101 @@ def manager_of(target: Target) -> Manager:
 
 
 class Systemd:
-    """A system unit, installed by ``fab hosts.setup``; sudo allows exactly its verbs."""
-
-    VERBS = ("start", "stop", "restart")
+    """A system unit, installed by ``fab hosts.setup``, and its socket where systemd listens; sudo
+    allows exactly what is asked of them."""
 
     def __init__(self, wsgi: WsgiSettings, app: AppSettings, python: str, deploy: str) -> None:
         self.wsgi, self.app, self.python = wsgi, app, python
         self.user = app.user or deploy
+
+    hint = ""
 
     @property
     def service(self) -> str:
         return f"{self.app.name}-wsgi.service"
 
     @property
-    def unit_path(self) -> str:
-        return f"/etc/systemd/system/{self.service}"
+    def socket(self) -> str:
+        return f"{self.app.name}-wsgi.socket"
 
-    def unit(self) -> str:
-        """The whole unit file. It names nothing of a release, so no deploy has to change it."""
-        python = self.python if self.python.startswith("/") else f"/usr/bin/{self.python}"
-        return render(
-            "wsgi/templates/wsgi.service.j2",
-            app=self.app, user=self.user, wsgi=self.wsgi, python=python,
-            paths=Paths(self.app.folder),
-            socket_folder=self.wsgi.bind.rpartition("/")[0] if "/" in self.wsgi.bind else "",
-        )
+    @property
+    def units(self) -> list[str]:
+        """All that has to be on the host."""
+        return [self.socket, self.service] if self.wsgi.socket_activation else [self.service]
 
-    def _systemctl(self, verb: str) -> Run:
-        return Run(as_root(command("/usr/bin/systemctl", verb, self.service)))
+    @property
+    def files(self) -> dict[str, str]:
+        """The unit files by path; an empty one must not be there. They name nothing of a release,
+        so that no deploy has to change them."""
+        told = {"app": self.app, "wsgi": self.wsgi, "paths": Paths(self.app.folder)}
+        service = render("wsgi/templates/wsgi.service.j2", **told, user=self.user,
+                         python=units.absolute(self.python),
+                         socket_folder=self.wsgi.socket_path.rpartition("/")[0])
+        socket = ""
+        if self.wsgi.socket_activation:
+            socket = render("wsgi/templates/wsgi.socket.j2", **told)
+        return {units.path(self.service): service, units.path(self.socket): socket}
+
+    @property
+    def rules(self) -> list[str]:
+        """The commands that sudo has to allow."""
+        words = (self._start, self._stop, self._renew)
+        return list(dict.fromkeys(" ".join((units.SYSTEMCTL, *each)) for each in words if each))
+
+    @property
+    def _start(self) -> tuple[str, ...]:
+        return ("start", self.service)  # which needs its socket, and so starts it first
+
+    @property
+    def _stop(self) -> tuple[str, ...]:
+        # A socket that still listened would start the service again at the next connection.
+        return ("stop", *self.units)
+
+    @property
+    def _renew(self) -> tuple[str, ...]:
+        return ("restart", self.service)
 
     def start(self) -> Action:
-        return self._systemctl("start")
+        return Run(as_root(command(units.SYSTEMCTL, *self._start)))
 
     def stop(self) -> Action:
-        return self._systemctl("stop")
+        return Run(as_root(command(units.SYSTEMCTL, *self._stop)))
 
-    def restart(self) -> Action:
-        return self._systemctl("restart")
+    def renew(self) -> Action:
+        return Run(as_root(command(units.SYSTEMCTL, *self._renew)))
 
     def log(self, lines: int) -> Action:
-        return Run(command("journalctl", "-q", "-u", self.service, "-n", str(lines), "--no-pager",
-                           "-o", "cat"))
+        return units.log(self.service, lines)
 
     def probe(self) -> Mapping[str, Any]:
-        return {"units": [self.service], "files": [self.unit_path]}
+        return {"units": self.units, "files": list(self.files)}
 
-    def drifted(self, files: Mapping[str, str]) -> bool:
-        """Whether the unit on the host is another one than these settings make."""
-        return files.get(self.unit_path) != hashlib.sha256(self.unit().encode()).hexdigest()
+
+class Apache(Systemd):
+    """Apache with mod_wsgi: its unit is not ours, and neither is its configuration."""
+
+    hint = "install Apache and mod_wsgi there, as docs/wsgi.md shows"
+
+    @property
+    def service(self) -> str:
+        return self.wsgi.unit
+
+    @property
+    def units(self) -> list[str]:
+        return [self.service]
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def _renew(self) -> tuple[str, ...]:
+        return () if self.wsgi.method == "touch" else ("reload", self.service)
+
+    def renew(self) -> Action:
+        if self._renew:
+            return super().renew()
+        return Run(command("touch", Paths(self.app.folder).launcher))
 
 
 class Supervisor:
@@ -122,6 +171,7 @@ class Supervisor:
                 "python": self.python,
                 "program": PROGRAM,
                 "stop_seconds": self.wsgi.graceful_timeout + 5,
+                "stop_signal": self.wsgi.how.stop_signal,
                 "supervisord": self.wsgi.supervisord,
                 "supervisorctl": self.wsgi.supervisorctl,
                 "action": action,
@@ -134,7 +184,7 @@ class Supervisor:
     def stop(self) -> Action:
         return self._supervise("stop")
 
-    def restart(self) -> Action:
+    def renew(self) -> Action:
         return self._supervise("restart")
 
     def log(self, lines: int) -> Action:

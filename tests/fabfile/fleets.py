@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fabfile.environment import Environment, open_environment
+from fabfile.strategies.preflight import digest
 from fabfile.strategies.targets import Fleet, bare_target, with_runtime
 from roles.command import Action, OnHost
+from roles.deploy import DeploySettings
+from roles.migrations import Portion
+from roles.registry import roles
 from roles.role import HostFacts, Release, Step, Target, Wheelhouse
-from roles.wsgi import applies, manager_of
-from roles.wsgi.manager import Systemd
 
 OLD, NEW = "20260101-080000-aaaaaaa-111111", "20260102-080000-bbbbbbb-222222"
 UNIT = "shop-wsgi.service"
@@ -36,24 +38,27 @@ def open_fleet(
     folder: Path,
     hosts: Iterable[str] = ("web1", "web2", "web3"),
     own: Mapping[str, Mapping[str, Any]] | None = None,
+    proxies: Iterable[str] = (),
     **changes: Mapping[str, Any],
 ) -> Environment:
     """An environment ``prod`` in ``folder``. ``changes`` go into the roles' settings, ``own`` are
-    variables of single hosts."""
+    variables of single hosts; ``proxies`` are hosts of the group proxy, without settings."""
     variables = dict(SETTINGS)
     for role, values in changes.items():
         variables[role] = {**SETTINGS.get(role, {}), **values}
     web = {"hosts": {host: dict((own or {}).get(host, {})) for host in hosts}, "vars": variables}
     (folder / "prod").mkdir(exist_ok=True)
     # JSON is YAML, and needs no thought about quoting.
-    (folder / "prod" / "hosts.yml").write_text(json.dumps({"web": web}))
+    proxy: dict[str, Any] = {"hosts": {host: {} for host in proxies}}
+    groups = {"web": web, **({"proxy": proxy} if proxy["hosts"] else {})}
+    (folder / "prod" / "hosts.yml").write_text(json.dumps(groups))
     return open_environment("prod", str(folder))
 
 
 def ready(host: str, **changes: Any) -> HostFacts:
     """A host on which nothing speaks against a deploy; it serves OLD."""
     facts = HostFacts(
-        host, user="deploy", python="3.11.2", venv_python="3.11", machine="x86_64",
+        host, user="deploy", python="3.11.2", venv_python="3.11.2", machine="x86_64",
         libc="glibc-2.36", tools={"rsync": "/usr/bin/rsync", "uv": "/usr/bin/uv"},
         root_exists=True, writable=True, free_bytes=10**10, free_inodes=10**6, clock=1000.0,
         current=OLD, releases=(OLD,), running=(OLD,), services={UNIT: "active"},
@@ -75,7 +80,7 @@ def fresh(host: str, **changes: Any) -> HostFacts:
 def make_fleet(
     environment: Environment,
     *facts: HostFacts,
-    pending: Iterable[str] = (),
+    pending: Sequence[str] = (),
     release: Release = RELEASE,
     wheels: Wheelhouse | None = WHEELS,
     chosen: Iterable[str] | None = None,
@@ -87,22 +92,24 @@ def make_fleet(
         for name, each in known.items()
     }
     names = [host.name for host in environment.hosts if host.name in (chosen or targets)]
+    only = {"default": tuple(pending)}
+    expand = Portion("expand", only, {"default": tuple((name, "0" * 64) for name in pending)})
     return Fleet(
         environment.name, tuple(targets[name] for name in names),
-        targets[environment.migration_host.name], environment.hooks, tuple(pending),
+        targets[environment.migration_host.name], environment.hooks,
+        environment.of(DeploySettings, "deploy"),
+        {host.name: environment.balancers(host) for host in environment.hosts},
+        expand=expand if pending else None,
     )
 
 
 def _installed(target: Target) -> Target:
-    """The host has the unit that its settings make, unless the facts say otherwise."""
-    if target.facts.files or not applies(target):
+    """The host has what ``hosts.setup`` brings, unless the facts say otherwise."""
+    if target.facts.files:
         return target
-    found = manager_of(target)
-    if not isinstance(found, Systemd):
-        return target
-    import hashlib
-
-    files = {found.unit_path: hashlib.sha256(found.unit().encode()).hexdigest()}
+    wanted = [role.setup(target) for role in roles()]
+    files = {path: digest(text)
+             for each in wanted for path, text in {**each.files, **each.programs}.items()}
     return replace(target, facts=replace(target.facts, files=files))
 
 

@@ -71,7 +71,8 @@ SEVERAL_STEPS = st.lists(STEPS, max_size=2).map(tuple)
 STAGES = st.builds(
     Stage, TEXT, st.sampled_from(["parallel", "rolling", "once"]),
     st.lists(st.builds(Turn, TEXT, SEVERAL_STEPS, SEVERAL_STEPS), max_size=3).map(tuple),
-    st.integers(1, 9),
+    st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple), st.sampled_from([0, 0.5]),
+    st.integers(0, 2), st.booleans(),
 )
 PLANS = st.builds(
     Plan, TEXT, TEXT, TEXT, TEXT, st.lists(STAGES, max_size=2).map(tuple),
@@ -158,21 +159,23 @@ def test_plans_are_compared_by_what_they_do() -> None:
     plan = Plan("release", "prod", "r1", "rolling", (Stage("roll", "rolling", turns(2)),))
     assert plan == replace(plan)
     assert plan != replace(plan, notes=("a note",))
-    assert plan != replace(plan, stages=(Stage("roll", "rolling", turns(2), batch=2),))
+    assert plan != replace(plan, stages=(Stage("roll", "rolling", turns(2), sizes=(2,)),))
     assert plan != replace(plan, stages=(Stage("roll", "rolling", turns(2)[::-1]),))
 
 
-@pytest.mark.parametrize(("mode", "batch", "sizes"), [
-    ("parallel", 1, [5]),
-    ("parallel", 2, [5]),
-    ("rolling", 1, [1, 1, 1, 1, 1]),
-    ("rolling", 2, [2, 2, 1]),
-    ("rolling", 9, [5]),
-    ("once", 1, [1, 1, 1, 1, 1]),
+@pytest.mark.parametrize(("mode", "sizes", "found"), [
+    ("parallel", (1,), [5]),
+    ("parallel", (2,), [5]),
+    ("rolling", (1,), [1, 1, 1, 1, 1]),
+    ("rolling", (2,), [2, 2, 1]),
+    ("rolling", (9,), [5]),
+    ("rolling", (1, 3), [1, 3, 1]),
+    ("rolling", (1, 2), [1, 2, 2]),
+    ("once", (1,), [1, 1, 1, 1, 1]),
 ])
-def test_batches(mode: Any, batch: int, sizes: list[int]) -> None:
-    stage = Stage("x", mode, turns(5), batch)
-    assert [len(each) for each in stage.batches] == sizes
+def test_batches(mode: Any, sizes: tuple[int, ...], found: list[int]) -> None:
+    stage = Stage("x", mode, turns(5), sizes)
+    assert [len(each) for each in stage.batches] == found
     assert sum(stage.batches, ()) == stage.turns
 
 

@@ -137,9 +137,14 @@ def test_what_a_host_really_runs() -> None:
     assert states({
         "a": fresh("a"), "b": live("b", running=(OLD, NEW)), "c": live("c", running=()),
         "d": ready("d", services={}),
+        "e": live("e", running=(OLD, NEW), draining=(OLD,), services={
+            UNIT: "active", "shop-workers.service": "inactive",
+            f"shop-worker-main@{OLD}.service": "deactivating"}),
     }, NEW) == [
         "a  nothing deployed yet",
         f"b  {NEW} (new); running: {OLD}, {NEW}; {UNIT} active",
         f"c  {NEW} (new); running: nothing; {UNIT} active",
         f"d  {OLD} (old)",
+        f"e  {NEW} (new); also there: {OLD}; {UNIT} active, shop-worker-main@{OLD}.service "
+        "deactivating",
     ]

@@ -13,8 +13,8 @@ from tests.lab.fleet import Fleet
 NUMBER = int(os.environ.get("FABFLEET_TEST_LAB", "0"))
 
 
-def _fleet(folder: Path, web: int, number: int) -> Iterator[Fleet]:
-    made = Fleet(folder, web, number)
+def _fleet(folder: Path, web: int, number: int, edge: bool = False) -> Iterator[Fleet]:
+    made = Fleet(folder, web, number, edge)
     needs = made.lab.needs()
     if needs and os.environ.get("CI"):
         pytest.fail("the lab cannot run: " + "; ".join(needs))
@@ -37,6 +37,12 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def ten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Ten web hosts, for the stories that are about many."""
     yield from _fleet(tmp_path_factory.mktemp("ten"), 10, NUMBER + 50)
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three web hosts behind a host that has HAProxy and nginx."""
+    yield from _fleet(tmp_path_factory.mktemp("edge"), 3, NUMBER + 25, edge=True)
 
 
 @pytest.fixture

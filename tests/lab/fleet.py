@@ -55,6 +55,7 @@ def wait_for_the_gate(apps, schema_editor):
 class Migration(migrations.Migration):
     atomic = False
     dependencies = (("catalog", "0005_note_stock"),)
+    stage = "pre_deploy"
     operations = (migrations.RunPython(wait_for_the_gate, migrations.RunPython.noop),)
 """
 T = TypeVar("T")
@@ -72,16 +73,18 @@ def wait_for(what: str, condition: Callable[[], T], seconds: float = 20) -> T:
 
 
 class Fleet:
-    """``web`` web hosts, a database and a proxy. ``number`` keeps labs of parallel runs apart."""
+    """``web`` web hosts, a database and a proxy, which with ``edge`` has nginx, too. ``number``
+    keeps labs of parallel runs apart."""
 
-    def __init__(self, folder: Path, web: int, number: int) -> None:
+    def __init__(self, folder: Path, web: int, number: int, edge: bool = False) -> None:
         self.folder = folder
         self.env = f"t{number}"
         self.net = f"10.{90 + number}.0"
         self.web = [f"web{i}" for i in range(1, web + 1)]
         self.address = {name: f"{self.net}.{10 + i}" for i, name in enumerate(self.web, 1)}
         self.address |= {"db1": f"{self.net}.101", "proxy1": f"{self.net}.102"}
-        groups = dict.fromkeys(self.web, ("web",)) | {"db1": ("db",), "proxy1": ("proxy",)}
+        groups = dict.fromkeys(self.web, ("web",)) | {"db1": ("db", "queue")}
+        groups["proxy1"] = ("proxy", "edge") if edge else ("proxy",)
         hosts = [LabHost(name, self.address[name], groups[name]) for name in groups]
         self.lab = Lab(self.env, hosts)
         self.site = folder / "site"
@@ -144,6 +147,21 @@ class Fleet:
         (folder / "group_vars" / "all.yml").write_text(yaml.safe_dump(variables, sort_keys=False))
         return folder
 
+    def alone(self, host: str, **settings: dict[str, Any]) -> str:
+        """A web host as an environment of its own, whose name it returns: with its own lock, but
+        the same database. ``settings`` as for :meth:`write_inventory`."""
+        source, folder = self.inventory / self.env, self.inventory / f"{self.env}-{host}"
+        hosts = yaml.safe_load((source / "hosts.yml").read_text())
+        variables = yaml.safe_load((source / "group_vars" / "all.yml").read_text())
+        variables["migrations"] = {"host": host}
+        for role, changes in settings.items():
+            variables[role] = {**variables.get(role, {}), **changes}
+        (folder / "group_vars").mkdir(parents=True, exist_ok=True)
+        only = {**hosts, "web": {"hosts": {host: hosts["web"]["hosts"][host]}}}
+        (folder / "hosts.yml").write_text(yaml.safe_dump(only))
+        (folder / "group_vars" / "all.yml").write_text(yaml.safe_dump(variables))
+        return folder.name
+
     # --- the tool ------------------------------------------------------------------------------
 
     @property
@@ -201,12 +219,12 @@ class Fleet:
         plans = json.loads(self.fab("plan", "--json", *words, check=0).stdout)["plans"]
         return str(plans[0]["release"])
 
-    def journals(self) -> list[Path]:
-        return sorted((self.state / f"shop-{self.env}").glob("*.jsonl"))
+    def journals(self, env: str = "") -> list[Path]:
+        return sorted((self.state / f"shop-{env or self.env}").glob("*.jsonl"))
 
-    def journal(self) -> list[dict[str, Any]]:
+    def journal(self, env: str = "") -> list[dict[str, Any]]:
         """The events of the newest run."""
-        lines = self.journals()[-1].read_text().splitlines(keepends=True)
+        lines = self.journals(env)[-1].read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def lock_record(self) -> dict[str, Any]:
@@ -295,9 +313,8 @@ class Fleet:
         self.write_inventory()
 
     def reset_database(self, template: str = "template1") -> None:
-        self.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname='shop'",
-                 "postgres")
-        self.sql("drop database if exists shop", "postgres")
+        # By force: whoever was connected, as workers are, connects again in no time.
+        self.sql("drop database if exists shop with (force)", "postgres")
         self.sql(f"create database shop owner shop template {template}", "postgres")
 
     # --- back to a known state, in a second ------------------------------------------------------
@@ -311,7 +328,8 @@ class Fleet:
         """Keep hosts and database as they are now, for :meth:`recall`."""
         self.everywhere(lambda host: self.on(
             host, f"systemctl stop shop-wsgi.service && rsync -aH --delete --exclude=/venvs "
-                  f"--exclude=/.fabfleet/tools {ROOT}/ {KEPT}/"))
+                  f"--exclude=/.fabfleet/tools {ROOT}/ {KEPT}/ && "
+                  f"rm -rf {KEPT}/venvs && cp -al {ROOT}/venvs {KEPT}/venvs"))
         self.sql("drop database if exists shop_kept", "postgres")
         self.sql("create database shop_kept owner shop template shop", "postgres")
         self.recall()
@@ -322,7 +340,9 @@ class Fleet:
             host, f"rm -f /tmp/hold; systemctl stop shop-wsgi.service; "
                   f"flock -w 60 {ROOT}/.fabfleet/busy true && "
                   f"rsync -aHc --delete --exclude=/venvs --exclude=/.fabfleet/tools "
-                  f"{KEPT}/ {ROOT}/"))
+                  f"{KEPT}/ {ROOT}/ && "
+                  # A release of another story may have pruned them.
+                  f"cp -aln {KEPT}/venvs {ROOT}/"))
         self.reset_database("shop_kept")
         self.write_inventory()
         self.everywhere(lambda host: self.on(host, "systemctl start shop-wsgi.service"))
@@ -373,8 +393,17 @@ class Fleet:
 
     def pids(self, host: str, pattern: str) -> list[int]:
         """The processes of a host, by its own numbers, whose command line matches."""
-        return [int(pid) for pid in self.on(host, f"pgrep -f -- '{pattern}' | grep -vx $$ || true"
-                                            ).split()]
+        # No shell: a pipe's half that is not yet what it shall be would match its own line.
+        return self._pgrep(host, "-f", "--", pattern)
+
+    def services(self, host: str, pattern: str) -> list[int]:
+        """Those that systemd itself started: what they fork looks like them until it is itself."""
+        return self._pgrep(host, "-P", "1", "-f", "--", pattern)
+
+    def _pgrep(self, host: str, *words: str) -> list[int]:
+        found = self.lab.run(host, ["pgrep", *words], check=False)
+        assert found.returncode in (0, 1), found.stderr
+        return [int(pid) for pid in found.stdout.split()]
 
     def working(self, host: str) -> list[str]:
         """What runs as the user who deploys, but for the connections themselves."""

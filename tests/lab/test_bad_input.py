@@ -110,7 +110,9 @@ def test_all_unreachable_hosts_are_listed(fleet: Fleet) -> None:
     assert (done.stderr, done.returncode) == (
         f"web2: unreachable: deploy@{second} port 22: no answer within 2 s\n"
         f"web3: unreachable: deploy@{third} port 2: Connection refused\n"
-        "nothing was changed\n", 69,
+        "nothing was changed\n"
+        f"to deploy to the others meanwhile: fab deploy --env={fleet.env} --ref=v7 "
+        "--skip-unreachable\n", 69,
     )
 
 

@@ -63,6 +63,7 @@ def test_sshd_drops_the_connection_during_a_migration(on_v1: Fleet) -> None:
     check_migrated_once(on_v1)
 
 
+@pytest.mark.soak
 def test_the_network_of_the_migration_host_is_cut_during_a_migration(on_v1: Fleet) -> None:
     deploy = at_the_gate(on_v1)
     on_v1.lab.cut("web1")
@@ -115,6 +116,7 @@ def test_a_peer_that_freezes_while_staging_is_named_and_given_up(on_v1: Fleet) -
     assert len(set(on_v1.serving().values())) == 1
 
 
+@pytest.mark.soak
 def test_a_peer_that_freezes_during_the_upload(on_v1: Fleet) -> None:
     """rsync has a way of its own through the connection."""
     deploy = on_v1.begin("deploy", "--ref=v2", at="started/release.upload/web2")

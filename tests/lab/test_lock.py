@@ -150,7 +150,8 @@ def test_fifty_races_have_one_winner_each(on_v1: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(240)
 def test_five_races_of_whole_deploys_have_one_winner_each(on_v1: Fleet) -> None:
-    for ref in ("v2", "v1", "v2", "v1", "v2"):
+    for ref in ("race1", "race2", "race3", "race4", "race5"):
+        on_v1.commit(ref, {"docs/race.txt": ref})
         known = len(on_v1.journals())
         pair = [on_v1.start("deploy", f"--ref={ref}") for _ in range(2)]
         (won, out), (lost, said) = sorted(map(end, pair))

@@ -1,6 +1,6 @@
 """Runs every operation of `operations.py` on one real database and prints what happened, as JSON.
 
-Run as a program, by a Python that has Django:  harness.py CLASSIFIER DATABASES-AS-JSON
+Run as a program, by a Python that has Django:  harness.py DATABASES-AS-JSON
 For each case: v1's models are migrated and get rows; v2's code runs on v1's schema; 0002 runs
 (on PostgreSQL inside a transaction that is looked at before it commits); v1's code runs on v2's
 schema. Code "works" where everything that it can do on its own schema goes well on the other one:
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import importlib.util
 import json
 import sys
 import threading
@@ -25,6 +24,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from roles.onhost.migrating.judging import judged_operations
+from roles.onhost.migrating.migration import judged_migration
+from roles.onhost.migrating.server import server_version, table_bytes
 
 APP, ROWS, OWNERS = "shop", 24, 20
 NOTHING = 999_999_999  # no row has this key
@@ -38,17 +41,7 @@ LOCKS = {
 Action = Callable[[], object]
 
 
-def loaded(path: str) -> Any:
-    """The classifier as a module, from its file alone."""
-    spec = importlib.util.spec_from_file_location("classify", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def main(classifier: str, databases: str) -> None:
+def main(databases: str) -> None:
     import django
     from django.conf import settings
 
@@ -64,15 +57,15 @@ def main(classifier: str, databases: str) -> None:
     make_database(settings.DATABASES["default"])
     from tests.migrations.operations import CASES
 
-    began, classify = time.monotonic(), loaded(classifier)
+    began = time.monotonic()
     cases = [
-        measure(case, connection, classify)
+        measure(case, connection)
         for case in CASES
         if connection.vendor in case.vendors and case.django <= django.VERSION
     ]
     answer = {"django": django.get_version(), "vendor": connection.vendor, "cases": cases,
-              "server_version": classify.server_version(connection),
-              "sizes": sizes(connection, classify),
+              "server_version": server_version(connection),
+              "sizes": sizes(connection),
               "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
     print(json.dumps(answer))
 
@@ -101,17 +94,17 @@ def make_database(settings: dict[str, str]) -> None:
             server.cursor().execute(f"CREATE DATABASE {settings['NAME']} CHARACTER SET utf8mb4")
 
 
-def sizes(connection: Any, classify: Any) -> dict[str, int]:
+def sizes(connection: Any) -> dict[str, int]:
     """What the classifier says that a full table, and one that is not there, take."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE full_table (word varchar(200))")
         for _ in range(300):
             cursor.execute("INSERT INTO full_table VALUES (%s)", ["x" * 200])
     names = {"full": "full_table", "missing": "no_such_table", "quoted": 'public"."full_table'}
-    return {what: classify.table_bytes(connection, name) for what, name in names.items()}
+    return {what: table_bytes(connection, name) for what, name in names.items()}
 
 
-def measure(case: Any, connection: Any, classify: Any) -> dict[str, Any]:
+def measure(case: Any, connection: Any) -> dict[str, Any]:
     """One case.
 
     -> {"name", "title", "expected", "stricter", "judged", "measured", "old_at_new": {action:
@@ -119,14 +112,14 @@ def measure(case: Any, connection: Any, classify: Any) -> dict[str, Any]:
     "judged_work", "operations": [as the classifier has them]}, or {"name", "error"}.
     """
     try:
-        return measured(case, connection, classify)
+        return measured(case, connection)
     except Exception:  # noqa: BLE001
         return {"name": case.name, "title": case.title, "error": traceback.format_exc()}
     finally:
         wipe(connection)
 
 
-def measured(case: Any, connection: Any, classify: Any) -> dict[str, Any]:
+def measured(case: Any, connection: Any) -> dict[str, Any]:
     import django
     from django.db.migrations.state import ProjectState
 
@@ -137,8 +130,8 @@ def measured(case: Any, connection: Any, classify: Any) -> dict[str, Any]:
     old_code = code_of([first])
     new_code = code_of([first, second])
     fill(old_code)
-    judged, _ = classify.judged_operations(APP, second.operations, state, connection, set())
-    whole = classify.judged_migration(
+    judged, _ = judged_operations(APP, second.operations, state, connection, set())
+    whole = judged_migration(
         second, judged, [], None, bool(connection.features.can_rollback_ddl)
     )
     touched = changed(first, second)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,6 @@ from tests.migrations import servers
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CLASSIFIER = ROOT / "roles" / "onhost" / "classify.py"
 DRIVERS = ("psycopg[binary]>=3.1.8,<4", "pymysql>=1.1")
 # Two long-term releases, and the newest that this Python allows: on 3.11 that is 5.2 again.
 DJANGOS = {"4.2": "django~=4.2.0", "5.2": "django~=5.2.0", "newest": "django"}
@@ -64,12 +63,16 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def python_with(django: str) -> Path:
-    """A Python that has this Django and the drivers, made by uv in the user's cache."""
-    wanted = [DJANGOS[django], *DRIVERS]
+    """A Python that has this Django and the drivers."""
+    return python_of(f"django-{django}", [DJANGOS[django], *DRIVERS])
+
+
+def python_of(name: str, wanted: Sequence[str]) -> Path:
+    """A Python that has these packages, made by uv in the user's cache."""
     key = hashlib.sha256(repr((sys.version_info[:2], wanted)).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fabfleet"
     cache.mkdir(parents=True, exist_ok=True)
-    where = cache / f"django-{django}-{key}"
+    where = cache / f"{name}-{key}"
     with locked(cache / f"{where.name}.lock"):
         if not (where / "complete").exists():
             shutil.rmtree(where, ignore_errors=True)
@@ -96,7 +99,7 @@ def answer(python: Path, program: str, arguments: tuple[str, ...], folder: Path)
     """What one of our programs printed; it runs in `folder`, politely."""
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        ["nice", str(python), "-W", "ignore", str(HERE / program), str(CLASSIFIER), *arguments],
+        ["nice", str(python), "-W", "ignore", str(HERE / program), *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip

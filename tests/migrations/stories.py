@@ -1,4 +1,4 @@
-"""Whole plans of small sites, told by a Python that has Django:  stories.py CLASSIFIER
+"""Whole plans of small sites, told by a Python that has Django.
 
 Each function `story_...` makes a site in the current folder (apps with migrations on disk, SQLite
 files) and asserts what the classifier reads. Prints {story: "" or its traceback}.
@@ -18,9 +18,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.migrations.harness import loaded
+from roles.onhost.migrating.deciding import decide, decide_together
+from roles.onhost.migrating.judging import classify
+from roles.onhost.migrating.plan import read_plan
+from roles.onhost.migrating.reverse import read_reverse
 
-classify: Any = None
 NAMES = iter(range(10_000))
 ITEM = """migrations.CreateModel("Item", [("id", models.BigAutoField(primary_key=True)),
     ("name", models.CharField(max_length=50)),
@@ -37,15 +39,13 @@ PYTHON = "migrations.RunPython(lambda apps, editor: None)"
 PYTHON_BACK = "migrations.RunPython(lambda apps, editor: None, migrations.RunPython.noop)"
 
 
-def main(path: str) -> None:
-    global classify  # noqa: PLW0603
+def main() -> None:
     import django
     from django.conf import settings
 
     files = {"ENGINE": "django.db.backends.sqlite3", "NAME": "unused.sqlite3"}
     settings.configure(DATABASES={"default": files, "other": files}, INSTALLED_APPS=[])
     django.setup()
-    classify = loaded(path)
     sys.path.insert(0, str(Path.cwd()))
     stories = {name: each for name, each in globals().items() if name.startswith("story_")}
     found = {}
@@ -113,7 +113,7 @@ class Site:
         """What the classifier reads, checked to be JSON and to have changed nothing."""
         with self.installed(alias) as connection:
             before = self.dump(connection)
-            found: dict[str, Any] = classify.read_plan(connection, **options)
+            found: dict[str, Any] = read_plan(connection, **options)
             assert self.dump(connection) == before
         assert json.loads(json.dumps(found)) == found
         return found
@@ -121,7 +121,7 @@ class Site:
     def back(self, *targets: Any) -> dict[str, Any]:
         with self.installed() as connection:
             before = self.dump(connection)
-            found: dict[str, Any] = classify.read_reverse(connection, targets)
+            found: dict[str, Any] = read_reverse(connection, targets)
             assert self.dump(connection) == before
         assert json.loads(json.dumps(found)) == found
         return found
@@ -163,7 +163,7 @@ def phases(plan: Mapping[str, Any]) -> list[str]:
 
 
 def decision(plan: Mapping[str, Any]) -> Any:
-    return classify.decide(plan)["decision"]
+    return decide(plan)["decision"]
 
 
 # ------------------------------------------------------------------------------- plans
@@ -180,14 +180,14 @@ def story_a_first_deploy_is_all_before() -> None:
     assert plan["first"]
     assert phases(plan) == ["before"] * 4
     assert {each["lock"] for each in plan["pending"]} == {"none"}
-    decided = classify.decide(plan)
+    decided = decide(plan)
     assert decided["decision"] == "expand"
     assert decided["expand"] == [f"{site.app}.000{n}" for n in (1, 2, 3, 4)]
 
 
 def story_expand_then_contract() -> None:
     site = running(ADD_NULL, REMOVE_NULL)
-    decided = classify.decide(site.plan())
+    decided = decide(site.plan())
     assert decided["decision"] == "expand-contract"
     assert (decided["expand"], decided["contract"]) == ([f"{site.app}.0002"], [f"{site.app}.0003"])
 
@@ -203,7 +203,7 @@ def story_any_behind_after_waits_too() -> None:
 def story_before_behind_after_is_blocked() -> None:
     site = running(REMOVE_NULL, ADD_NULL)
     plan = site.plan()
-    decided = classify.decide(plan)
+    decided = decide(plan)
     assert decided["decision"] == "stop"
     (offender,) = decided["offenders"]
     assert offender["migration"] == f"{site.app}.0003"
@@ -238,7 +238,7 @@ def story_other_apps_do_not_wait() -> None:
 def story_both_in_one_file_is_offline() -> None:
     plan = running(f"{REMOVE_NULL}, {ADD_NULL}").plan()
     assert phases(plan) == ["offline"]
-    (offender,) = classify.decide(plan)["offenders"]
+    (offender,) = decide(plan)["offenders"]
     assert "one part must run before the new code (Add field memo to item)" in (
         offender["reasons"][0])
     assert offender["remedies"] == ["split it into two migrations"]
@@ -247,13 +247,13 @@ def story_both_in_one_file_is_offline() -> None:
 def story_offline_wins_over_unknown() -> None:
     plan = running(f"{ADD_REQUIRED}, {PYTHON}").plan()
     assert phases(plan) == ["offline"]
-    (offender,) = classify.decide(plan)["offenders"]
+    (offender,) = decide(plan)["offenders"]
     assert len(offender["reasons"]) == 2
     assert any("db_default" in remedy for remedy in offender["remedies"])
 
 
 def story_reasons_name_the_operation_and_the_side() -> None:
-    (offender,) = classify.decide(running(REMOVE_REQUIRED).plan())["offenders"]
+    (offender,) = decide(running(REMOVE_REQUIRED).plan())["offenders"]
     (reason,) = offender["reasons"]
     assert reason.startswith("Remove field name from item: old code: fails: every query of Item")
     assert "new code: INSERT fails" in reason
@@ -339,7 +339,7 @@ def story_markers() -> None:
     assert phases(plan) == ["any", "before", "after", "after", "unknown"]
     assert plan["pending"][3]["marker"] == {
         "from": "safe", "value": "after_deploy", "phase": "after", "delay": 172800.0}  # fmt: skip
-    (offender,) = classify.decide(plan)["offenders"]
+    (offender,) = decide(plan)["offenders"]
     assert offender["reasons"] == ["marked safe = 'someday', which we do not understand"]
 
 
@@ -368,7 +368,7 @@ def story_two_last_migrations() -> None:
     site.migrate((site.app, "0001"))
     plan = site.plan()
     assert plan["conflicts"] == {site.app: ["0002", "0002_too"]}
-    assert classify.decide(plan)["problems"] == [
+    assert decide(plan)["problems"] == [
         f"several last migrations in {site.app}: 0002, 0002_too"]  # fmt: skip
 
 
@@ -385,7 +385,7 @@ def story_the_database_is_ahead() -> None:
     record(site, "0009_from_a_laptop")
     plan = site.plan()
     assert plan["ahead"] == [f"{site.app}.0009_from_a_laptop"]
-    decided = classify.decide(plan)
+    decided = decide(plan)
     assert (decided["decision"], decided["problems"]) == (
         "stop", [f"applied, but not in this release: {site.app}.0009_from_a_laptop"])  # fmt: skip
 
@@ -413,7 +413,9 @@ def story_squashed_migrations_are_not_ahead() -> None:
 def story_heavy_is_work_on_a_big_table() -> None:
     site = running(INDEX)
     assert decision(site.plan(heavy_bytes=0)) == "stop"
-    (offender,) = classify.decide(site.plan(heavy_bytes=0))["offenders"]
+    whole_file = Path(f"{site.app}-default.sqlite3").stat().st_size
+    assert site.plan()["pending"][0]["sizes"] == {f"{site.app}_item": whole_file}
+    (offender,) = decide(site.plan(heavy_bytes=0))["offenders"]
     assert offender["reasons"][0].startswith(f"builds an index on {site.app}_item")
     assert decision(site.plan()) == "expand"
 
@@ -426,7 +428,7 @@ def story_a_backfill_under_a_lock() -> None:
     assert first["held"] == {f"{site.app}_item": "AX"}
     assert first["work"] == {f"{site.app}_item": "scan"}
     assert (second["waits_for_backfill"], second["heavy"]) == ([], [])
-    (offender,) = classify.decide(plan)["offenders"]
+    (offender,) = decide(plan)["offenders"]
     assert "fills in data while it holds" in offender["reasons"][0]
     assert "put the schema change and the backfill into two migrations" in offender["remedies"]
 
@@ -439,7 +441,7 @@ def story_not_atomic_holds_nothing() -> None:
 
 def story_concurrently_needs_a_migration_that_is_not_atomic() -> None:
     text = f"{POSTGRES}.AddIndexConcurrently('item', models.Index(fields=['name'], name='x'))"
-    (offender,) = classify.decide(running(text).plan())["offenders"]
+    (offender,) = decide(running(text).plan())["offenders"]
     assert offender["reasons"] == ["AddIndexConcurrently needs `atomic = False` on the migration"]
     assert decision(running((text, "atomic = False")).plan(heavy_bytes=0)) == "expand"
 
@@ -481,7 +483,7 @@ def story_each_database_has_its_own_plan() -> None:
     assert phases(there) == ["any", "any", "unknown"]
     assert there["pending"][0]["lock"] == "none"
     assert "router" in there["pending"][0]["operations"][0]["facts"]["no_sql"]
-    both = classify.decide_together({"default": here, "other": there})
+    both = decide_together({"default": here, "other": there})
     assert both["decision"] == "stop"
     assert [found["database"] for found in both["offenders"]] == ["default"] * 3 + ["other"]
 
@@ -499,7 +501,7 @@ def operation(text: str) -> dict[str, Any]:
     for each in (ITEM, FAN):
         eval(each, names).state_forwards("shop", state)  # noqa: S307
     before = repr(sorted((key, sorted(each.fields)) for key, each in state.models.items()))
-    found: dict[str, Any] = classify.classify(
+    found: dict[str, Any] = classify(
         eval(text, names), "shop", state, connections["default"])  # noqa: S307  # fmt: skip
     assert before == repr(sorted((k, sorted(each.fields)) for k, each in state.models.items()))
     return found
@@ -685,4 +687,4 @@ __all__ = ["OldSafe", "Safe", "SimpleNamespace", "Stage", "When", "timedelta"]
 if __name__ == "__main__":
     # Migrations import this file by its name; the two must be one module.
     sys.modules["tests.migrations.stories"] = sys.modules["__main__"]
-    main(*sys.argv[1:])
+    main()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import itertools
 import json
 import subprocess
@@ -14,9 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.migrations.matrix import CLASSIFIER
-
-classify: Any = importlib.import_module("roles.onhost.classify")
+from roles.onhost import ship
+from roles.onhost.migrating.deciding import decide, decide_together
+from roles.onhost.migrating.kinds import covers
+from roles.onhost.migrating.markers import marker
+from roles.onhost.migrating.migration import held_to_the_end
+from roles.onhost.migrating.plan import close, plan_hash, weigh
+from roles.onhost.migrating.words import blocks, dearest, join, strongest
 
 
 def migration(name: str, phase: str, *dependencies: str, **more: Any) -> dict[str, Any]:
@@ -36,20 +38,23 @@ def operation(phase: str, **more: Any) -> dict[str, Any]:
 
 
 def plan(*pending: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {"pending": classify.close(list(pending)), "conflicts": {}, "inconsistent": None,
+    return {"pending": close(list(pending)), "conflicts": {}, "inconsistent": None,
             "ahead": [], **more}  # fmt: skip
 
 
-# ------------------------------------------------------------------------------- the file itself
+# ------------------------------------------------------------------------------- the modules
 
 
-def test_it_is_python_3_8_and_loads_without_django() -> None:
-    ast.parse(CLASSIFIER.read_text(), feature_version=(3, 8))
-    code = "import sys, runpy; runpy.run_path(sys.argv[1]); assert 'django' not in sys.modules"
+def test_they_load_as_they_are_shipped_and_without_django() -> None:
+    head, call = ship.text("migrating.plan").decode().rsplit("\nbecome(", 1)
+    names = sorted(path.stem for path in (ship.FOLDER / "migrating").glob("[a-z]*.py"))
+    imports = "\n".join(f"import fabfleet_migrating.{name}" for name in names)
+    code = (f"{head}\nbecome = lambda name, sources, *rest: sys.meta_path.insert(0, "
+            f"Shipped(name, sources))\nARGUMENTS = None\nbecome({call}\n{imports}\n"
+            "assert 'django' not in sys.modules")
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, str(CLASSIFIER)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-I", "-S", "-"], input=code, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -75,21 +80,21 @@ def test_it_is_python_3_8_and_loads_without_django() -> None:
 )
 def test_join(phases: str, joined: str) -> None:
     for order in itertools.permutations(phases.split()):
-        assert classify.join(order) == joined
+        assert join(order) == joined
 
 
 def test_the_strongest_lock_and_the_dearest_cost() -> None:
-    assert classify.strongest([]) == "none"
-    assert classify.strongest(["SH", "SRX", "SUX"]) == "SRX"
-    assert classify.strongest(["unknown", "AX"]) == "AX"
-    assert classify.strongest(["unknown", "SRX"]) == "unknown"
-    assert classify.dearest([]) == "brief"
-    assert classify.dearest(["build", "rewrite", "scan"]) == "rewrite"
+    assert strongest([]) == "none"
+    assert strongest(["SH", "SRX", "SUX"]) == "SRX"
+    assert strongest(["unknown", "AX"]) == "AX"
+    assert strongest(["unknown", "SRX"]) == "unknown"
+    assert dearest([]) == "brief"
+    assert dearest(["build", "rewrite", "scan"]) == "rewrite"
 
 
 def test_locks_in_words() -> None:
-    assert classify.blocks({}) == "nothing"
-    assert classify.blocks({"b": "SH", "a": "SH", "c": "AX"}) == (
+    assert blocks({}) == "nothing"
+    assert blocks({"b": "SH", "a": "SH", "c": "AX"}) == (
         "reads and writes of c; writes of a, b")  # fmt: skip
 
 
@@ -107,7 +112,7 @@ def test_locks_in_words() -> None:
     ],
 )
 def test_which_type_holds_another(wide: Any, narrow: Any, covered: bool) -> None:
-    assert classify.covers(wide, narrow) is covered
+    assert covers(wide, narrow) is covered
 
 
 # ------------------------------------------------------------------------------- markers
@@ -115,7 +120,7 @@ def test_which_type_holds_another(wide: Any, narrow: Any, covered: bool) -> None
 
 def marked(**attributes: Any) -> Any:
     made = SimpleNamespace(app_label="shop", name="0002", **attributes)
-    found = classify.marker(made, {})
+    found = marker(made, {})
     return found and (found["from"], found["phase"])
 
 
@@ -133,7 +138,7 @@ def test_markers_are_compared_by_value() -> None:
 
 def test_our_configuration_wins_over_markers() -> None:
     made = SimpleNamespace(app_label="shop", name="0002", safe="always")
-    assert classify.marker(made, {"shop.0002": "after"})["phase"] == "after"
+    assert marker(made, {"shop.0002": "after"})["phase"] == "after"
 
 
 # ------------------------------------------------------------------------------- order
@@ -161,22 +166,22 @@ def test_unknown_behind_after_stays_unknown() -> None:
 
 
 def test_nothing_expand_contract() -> None:
-    assert classify.decide(plan())["decision"] == "nothing"
-    found = classify.decide(plan(migration("1", "any"), migration("2", "before")))
+    assert decide(plan())["decision"] == "nothing"
+    found = decide(plan(migration("1", "any"), migration("2", "before")))
     assert (found["decision"], found["expand"]) == ("expand", ["shop.1", "shop.2"])
-    found = classify.decide(plan(migration("1", "before"), migration("2", "after", "1")))
+    found = decide(plan(migration("1", "before"), migration("2", "after", "1")))
     assert found["decision"] == "expand-contract"
     assert (found["expand"], found["contract"]) == (["shop.1"], ["shop.2"])
-    found = classify.decide(plan(migration("1", "after")))
+    found = decide(plan(migration("1", "after")))
     assert (found["decision"], found["expand"]) == ("expand-contract", [])
 
 
 @pytest.mark.parametrize("phase", ["offline", "unknown"])
 def test_what_stops(phase: str) -> None:
-    found = classify.decide(plan(migration("1", "before"), migration("2", phase)))
+    found = decide(plan(migration("1", "before"), migration("2", phase)))
     assert found["decision"] == "stop"
     assert found["offenders"] == [
-        {"migration": "shop.2",
+        {"migration": "shop.2", "heavy": False, "refused": False,
          "reasons": [f"Do {phase}: " + ("old code: fails" if phase == "offline" else "fails")],
          "remedies": ["mend it"]}]  # fmt: skip
 
@@ -190,18 +195,18 @@ def test_what_stops(phase: str) -> None:
     ],
 )
 def test_a_plan_that_is_not_trusted(trouble: Mapping[str, Any]) -> None:
-    found = classify.decide(plan(migration("1", "any"), **trouble))
+    found = decide(plan(migration("1", "any"), **trouble))
     assert (found["decision"], len(found["problems"]), found["offenders"]) == ("stop", 1, [])
-    assert classify.decide(plan(**trouble))["decision"] == "stop"
+    assert decide(plan(**trouble))["decision"] == "stop"
 
 
 def test_the_strictest_database_decides() -> None:
     plans = {"a": plan(migration("1", "any")), "b": plan(migration("1", "after")), "c": plan()}
-    assert classify.decide_together(plans)["decision"] == "expand-contract"
+    assert decide_together(plans)["decision"] == "expand-contract"
     plans["d"] = plan(migration("1", "unknown"))
-    found = classify.decide_together(plans)
+    found = decide_together(plans)
     assert (found["decision"], found["offenders"][0]["database"]) == ("stop", "d")
-    assert classify.decide_together({})["decision"] == "nothing"
+    assert decide_together({})["decision"] == "nothing"
 
 
 # ------------------------------------------------------------------------------- weight
@@ -209,7 +214,7 @@ def test_the_strictest_database_decides() -> None:
 
 def weighed(lock: str, cost: str, size: int | None) -> list[Any]:
     one = migration("1", "before", locks={"item": lock}, work={"item": cost})
-    found: list[Any] = classify.weigh([one], lambda table: size, 50)[0]["heavy"]
+    found: list[Any] = weigh([one], lambda table: size, 50)[0]["heavy"]
     return found
 
 
@@ -223,10 +228,24 @@ def test_heavy_is_work_on_a_big_table_that_others_wait_for() -> None:
     assert not weighed("SUX", "build", 51)
 
 
+def test_each_locked_table_is_asked_once_how_big_it_is() -> None:
+    asked = []
+
+    def size(table: str) -> int:
+        asked.append(table)
+        return 7
+
+    first = migration("1", "any", locks={"user": "SRX", "item": "AX"}, work={"item": "rewrite"})
+    second = migration("2", "any", locks={"item": "SUX"})
+    found = weigh([first, second], size, 50)
+    assert [each["sizes"] for each in found] == [{"item": 7, "user": 7}, {"item": 7}]
+    assert sorted(asked) == ["item", "user"]
+
+
 def test_heavy_stops_and_says_how_big() -> None:
     one = migration("1", "before", locks={"item": "AX"}, work={"item": "rewrite"})
-    classify.weigh([one], lambda table: 70_000_000, 50)
-    (offender,) = classify.decide(plan(one))["offenders"]
+    weigh([one], lambda table: 70_000_000, 50)
+    (offender,) = decide(plan(one))["offenders"]
     assert offender["reasons"] == [
         "rewrites all of item (of 70 MB), which blocks reads and writes meanwhile"]  # fmt: skip
 
@@ -234,17 +253,17 @@ def test_heavy_stops_and_says_how_big() -> None:
 def test_a_lock_is_held_while_data_is_filled_in() -> None:
     add = operation("before", locks={"item": "AX"})
     fill = operation("unknown", operation="RunPython", facts={"by_hand": True})
-    assert classify.held_to_the_end([add, fill], True) == ({"item": "AX"}, {"item": "scan"})
-    assert classify.held_to_the_end([fill, add], True) == ({"item": "AX"}, {})
-    assert classify.held_to_the_end([add, fill], False) == ({}, {})
+    assert held_to_the_end([add, fill], True) == ({"item": "AX"}, {"item": "scan"})
+    assert held_to_the_end([fill, add], True) == ({"item": "AX"}, {})
+    assert held_to_the_end([add, fill], False) == ({}, {})
     light = operation("any", locks={"item": "SUX"})
-    assert classify.held_to_the_end([light, fill], True)[1] == {}
+    assert held_to_the_end([light, fill], True)[1] == {}
 
 
 def test_a_constraint_of_a_new_table_is_made_last() -> None:
     create = operation("before", locks={"user": "SRX"}, late=["user"])
     fill = operation("unknown", facts={"by_hand": True})
-    assert classify.held_to_the_end([create, fill], True) == ({"user": "SRX"}, {})
+    assert held_to_the_end([create, fill], True) == ({"user": "SRX"}, {})
 
 
 # ------------------------------------------------------------------------------- the hash
@@ -252,8 +271,8 @@ def test_a_constraint_of_a_new_table_is_made_last() -> None:
 
 def test_the_hash_is_of_order_files_and_phases() -> None:
     one, two = migration("1", "any"), migration("2", "before")
-    found = classify.plan_hash([one, two])
+    found = plan_hash([one, two])
     assert len(found) == 64
-    assert found == classify.plan_hash(json.loads(json.dumps([one, two])))
+    assert found == plan_hash(json.loads(json.dumps([one, two])))
     others = [[two, one], [one], [one, {**two, "phase": "after"}], [one, {**two, "sha256": None}]]
-    assert len({found, *(classify.plan_hash(each) for each in others)}) == 5
+    assert len({found, *(plan_hash(each) for each in others)}) == 5

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from roles import migrations
+from fabfile.engine.probe import question
+from inventories.errors import InventoryError
+from inventories.model import Host
+from roles import backup, balancer, migrations
 from roles.app import App
+from roles.balancer import Balancer, BalancerSettings
 from roles.command import OnController, OnHost, Run
 from roles.deploy import Deploy
 from roles.hooks import Hook
@@ -76,7 +85,8 @@ def test_roles_come_in_the_order_of_after() -> None:
     for role in roles():
         assert all(names.index(each) < names.index(role.name) for each in role.after)
     assert set(names) == {
-        "app", "deploy", "hooks", "release", "python", "migrations", "static", "wsgi",
+        "app", "backup", "balancer", "deploy", "hooks", "release", "python", "migrations",
+        "scheduler", "static", "workers", "wsgi",
     }
 
 
@@ -291,7 +301,7 @@ def test_static_files_can_be_turned_off(tmp_path: Path, static: dict[str, list[s
 HEALTH = (
     'wsgi.health: python3 -I health.py {"address": "127.0.0.1:8000", "body": null, '
     '"deadline": 30, "host": "localhost", "in_a_row": 2, "path": "/healthz", '
-    f'"release": "{NEW}", "status": 200, "timeout": 5}}'
+    f'"release": "{NEW}", "status": 200, "timeout": 5, "watch": 0}}'
 )
 
 
@@ -319,7 +329,8 @@ def test_wsgi_under_supervisor(supervised: Target, verb: str) -> None:
         f'wsgi.{verb}: python3 -I supervise.py {{"action": "{verb}", '
         f'"folder": "/srv/shop/.fabfleet/supervisor", '
         f'"launcher": "/srv/shop/.fabfleet/launch.py", "program": "wsgi", "python": "python3", '
-        f'"stop_seconds": 35, "supervisorctl": "supervisorctl", "supervisord": "supervisord"}}'
+        f'"stop_seconds": 35, "stop_signal": "TERM", "supervisorctl": "supervisorctl", '
+        f'"supervisord": "supervisord"}}'
     )
 
 
@@ -342,13 +353,14 @@ def test_health_need_not_name_the_release(tmp_path: Path) -> None:
     assert arguments(only(Wsgi(), "confirm", target).actions[0]) == {
         "address": "127.0.0.1:8000", "path": "/", "host": "shop.test", "status": 204,
         "body": "it's $5", "release": None, "in_a_row": 2, "deadline": 30, "timeout": 5,
+        "watch": 0,
     }
 
 
 def test_the_check_runs_as_the_service_does(plain: Target, owned: Target, odd: Target) -> None:
     asked = (
         '{"application": "config.wsgi:application", '
-        '"arguments": ["--deploy", "--fail-level", "ERROR"]}'
+        '"arguments": ["--deploy", "--fail-level", "ERROR"], "server": "gunicorn"}'
     )
     launch = f"python3 -I /srv/shop/.fabfleet/launch.py --release {NEW} -- python"
     assert told(Wsgi().stage(plain)) == [f"wsgi.check: {launch} check.py {asked}"]
@@ -383,41 +395,305 @@ def test_hosts_that_serve_nothing(tmp_path: Path, wsgi: dict[str, object]) -> No
     assert target.runtime["commands"] == {}
 
 
-def test_gunicorn_s_command_line(tmp_path: Path) -> None:
-    wsgi = {"bind": "/run/shop/wsgi.sock", "workers": 3, "threads": 8, "timeout": 0,
-            "graceful_timeout": 5, "options": ["--access-logformat", "it's $5 %(h)s"]}
-    assert one_target(open_fleet(tmp_path, wsgi=wsgi)).runtime["commands"]["wsgi"] == [
-        "gunicorn", "--bind", "unix:/run/shop/wsgi.sock", "--workers", "3", "--threads", "8",
-        "--timeout", "0", "--graceful-timeout", "5", "--access-logformat", "it's $5 %(h)s",
-        "config.wsgi:application",
-    ]
-
-
 # --- migrations ---------------------------------------------------------------------------
+
+PORTION = migrations.Portion("expand", {"default": ("shop.0002_stock",)},
+                             {"default": (("shop.0002_stock", "0" * 64),)})
 
 
 def test_migrations_apply(plain: Target, owned: Target) -> None:
-    launch = ["python3", "-I", "/srv/shop/.fabfleet/launch.py", "--release", NEW, "--",
-              "python", "manage.py", "migrate", "--noinput"]
-    step = migrations.apply(plain)
+    launch = ["python3", "-I", "/srv/shop/.fabfleet/launch.py", "--release", NEW, "--", "python"]
+    step = migrations.apply(plain, PORTION)
     assert arguments(step.actions[0]) == {
-        "root": "/srv/shop", "name": "migrate", "key": NEW, "argv": launch,
+        "root": "/srv/shop", "name": "migrate", "key": f"{NEW} expand", "argv": launch,
+        "ships": {"program": "migrating.apply", "arguments": {
+            "env": {}, "command": ["migrate", "--noinput"], "external": False,
+            "holder": f"fabfleet-{NEW}", "back": {}, "accepted": [],
+            "expected": {"default": [["shop.0002_stock", "0" * 64]]},
+            "only": {"default": ["shop.0002_stock"]}, "wait": 30, "lock_timeout": 2, "retries": 5,
+            "retry_python": False,
+        }},
     }
     assert (step.resumable, step.timeout) == (True, 4 * 3600)
-    assert arguments(migrations.apply(owned).actions[0])["argv"] == [
+    assert arguments(migrations.apply(owned, PORTION).actions[0])["argv"] == [
         "sudo", "-n", "-u", "shop", "--", *launch
     ]
 
 
 def test_migrations_keep_their_words_apart(odd: Target) -> None:
-    assert arguments(migrations.apply(odd).actions[0])["argv"][-1] == "a b"
+    program = arguments(migrations.apply(odd, PORTION).actions[0])["ships"]
+    assert program["arguments"]["command"] == ["migrate", "a b"]
 
 
-def test_pending_is_asked_as_the_service(owned: Target) -> None:
-    assert migrations.pending(owned).shown == (
+def test_the_plan_is_asked_as_the_service(owned: Target) -> None:
+    assert migrations.ask(owned).shown == (
         f"sudo -n -u shop -- python3 -I /srv/shop/.fabfleet/launch.py --release {NEW} -- "
-        "python pending.py {}"
+        'python migrating.ask.py {"databases": ["default"], "env": {}, "heavy_bytes": 50000000, '
+        '"overrides": {}}'
     )
+
+
+# --- backup -------------------------------------------------------------------------------
+
+
+def test_a_backup_is_taken_as_the_service(owned: Target) -> None:
+    launch = f"sudo -n -u shop -- python3 -I /srv/shop/.fabfleet/launch.py --release {NEW} --"
+    step = backup.dump(owned, "key")
+    assert told([step]) == [
+        f'backup.dump: {launch} python migrating.backup.py {{"check": false, "command": null, '
+        '"databases": ["default"], "env": {}, "folder": "/srv/shop/shared/backups", "keep": 5, '
+        f'"key": "key", "release": "{NEW}", "seconds": 14400}}'
+    ]
+    assert (step.timeout, step.resumable) == (14430, False)
+    assert backup.check(owned).shown == step.actions[0].shown.replace(
+        '"check": false', '"check": true').replace('"key": "key"', '"key": ""')
+    assert backup.drill(owned, None).shown == (
+        f'{launch} python migrating.drill.py {{"env": {{}}, "file": null, '
+        '"folder": "/srv/shop/shared/backups", "seconds": 14400, "tables": []}'
+    )
+
+
+def test_backups_are_listed_without_any_release(plain: Target, owned: Target) -> None:
+    question = 'python3 -I migrating.listing.py {"folder": "/srv/shop/shared/backups"}'
+    assert backup.listing(plain).shown == question
+    assert backup.listing(owned).shown == f"sudo -n -u shop -- {question}"
+
+
+def test_backups_as_the_inventory_wants_them(tmp_path: Path) -> None:
+    settings = {"folder": "/var/back ups", "keep": 2, "command": "snap | tail -1", "timeout": 60,
+                "databases": ["default"], "env": {"A": "$B"}, "drill_tables": ["t"]}
+    target = one_target(open_fleet(tmp_path, backup=settings))
+    assert arguments(backup.dump(target, "k").actions[0]) == {
+        "folder": "/var/back ups", "keep": 2, "databases": ["default"], "env": {"A": "$B"},
+        "command": "snap | tail -1", "seconds": 60, "release": NEW, "key": "k", "check": False,
+    }
+    assert backup.drill(target, "x").arguments == {
+        "folder": "/var/back ups", "file": "x", "tables": ["t"], "env": {"A": "$B"}, "seconds": 60,
+    }
+
+
+@pytest.mark.parametrize(("required", "phases", "wanted"), [
+    ("auto", [], False),
+    ("auto", ["any", "before"], False),
+    ("auto", ["before", "after"], True),
+    ("auto", ["offline"], True),
+    ("auto", ["unknown"], True),
+    ("always", [], False),
+    ("always", ["any"], True),
+    ("never", ["offline"], False),
+])
+def test_when_a_backup_is_wanted(
+    tmp_path: Path, required: str, phases: list[str], wanted: bool
+) -> None:
+    target = one_target(open_fleet(tmp_path, backup={"required": required}))
+    assert backup.is_wanted(target, phases) is wanted
+
+
+def test_what_a_backup_lacks_on_the_host(tmp_path: Path) -> None:
+    def lacking(tools: dict[str, str], *vendors: str, **settings: object) -> list[str]:
+        environment = open_fleet(tmp_path, backup=settings)
+        return backup.missing_tools(one_target(environment, ready("web1", tools=tools)), vendors)
+
+    postgresql = {"pg_dump": "/usr/bin/pg_dump", "pg_restore": "/usr/bin/pg_restore"}
+    assert lacking(postgresql, "postgresql", "sqlite") == []
+    assert lacking({**postgresql, "pg_dump": ""}, "postgresql") == [
+        "web1: pg_dump is not on this host, so no backup can be made; install it there: "
+        "apt install postgresql-client"
+    ]
+    assert lacking({"mysqldump": "", "mariadb-dump": "/usr/bin/x"}, "mysql") == []
+    assert lacking({}, "mysql") == [
+        "web1: mysqldump or mariadb-dump is not on this host, so no backup can be made; install "
+        "it there: apt install mariadb-client or mysql-client"
+    ]
+    assert lacking({}, "postgresql", command="snap") == []
+
+
+def test_the_probe_looks_for_what_backups_need(tmp_path: Path) -> None:
+    environment = open_fleet(tmp_path)
+    asked = question(environment, environment.hosts[0])["tools"]
+    assert {"rsync", "uv", "pg_dump", "pg_restore", "mysqldump", "mariadb-dump"} <= set(asked)
+
+
+# --- balancer -----------------------------------------------------------------------------
+
+LOADS = (Host("lb1", ("proxy",), {}, {}, "", {}),
+         Host("lb2", ("proxy",), {"ansible_python_interpreter": "/opt/py"}, {}, "", {}))
+ARN = "arn:aws:elasticloadbalancing:eu-central-1:1:targetgroup/web/1"
+
+
+def balanced(tmp_path: Path, **settings: Any) -> Target:
+    own = {"web1": {"ansible_host": "10.0.0.1"}}
+    return one_target(open_fleet(tmp_path, own=own, balancer={"hosts": ["web3"], **settings}))
+
+
+def test_without_a_driver_no_host_is_taken_out(plain: Target, tmp_path: Path) -> None:
+    others = balanced(tmp_path, driver="haproxy", backend="web", groups=["api"])
+    for target in (plain, others):
+        assert balancer.drain(target, LOADS) == balancer.undrain(target, LOADS) == ()
+        assert balancer.look(target, LOADS) == ()
+
+
+def test_haproxy_on_every_balancer(tmp_path: Path) -> None:
+    target = balanced(tmp_path, driver="haproxy", backend=["web", "api"], min_up="50%",
+                      deadline=90, then="shut", server="{host}-{address}")
+    told_them = {
+        "action": "drain", "socket": "/run/haproxy/admin.sock", "backends": ["web", "api"],
+        "server": "web1-10.0.0.1", "min_up": "50%", "deadline": 90, "up_deadline": 60,
+        "then": "shut",
+    }
+    first, second = balancer.drain(target, LOADS)
+    assert first == Step(
+        "balancer.drain", "lb1", (OnHost("balancing.haproxy", told_them),), timeout=270,
+        rotation=True,
+    )
+    assert (second.host, second.actions[0].shown[:40]) == (
+        "lb2", "/opt/py -I balancing.haproxy.py {\"action")
+    back = balancer.undrain(target, LOADS)
+    assert [(step.name, step.host, step.timeout) for step in back] == [
+        ("balancer.undrain", "lb1", 180), ("balancer.undrain", "lb2", 180)]
+    assert arguments(back[0].actions[0])["action"] == "undrain"
+    (asking, _) = balancer.look(target, LOADS)
+    assert (asking.name, asking.timeout, asking.diagnose) == ("balancer.look", 60, ())
+
+
+def test_nginx(tmp_path: Path) -> None:
+    path = "/etc/nginx/conf.d/shop-upstream.conf"
+    target = balanced(tmp_path, driver="nginx", backend="shop", server="{address}", port=8000,
+                      nginx={"config": path})
+    (step,) = balancer.drain(target, LOADS[:1])
+    assert step.actions == (OnHost("balancing.nginx", {
+        "action": "drain", "config": path, "test": "sudo -n /usr/sbin/nginx -t",
+        "reload": "sudo -n /usr/bin/systemctl reload nginx", "pid": "/run/nginx.pid", "port": 8000,
+        "backends": ["shop"], "server": "10.0.0.1", "min_up": 1, "deadline": 60, "up_deadline": 60,
+        "then": "fail",
+    }),)
+
+
+def test_a_health_file_on_the_host_itself(tmp_path: Path) -> None:
+    target = balanced(tmp_path, driver="health-file", health_file={"seconds": 7, "page": "/up"})
+    (step,) = balancer.drain(target, ())
+    path = "/srv/shop/shared/out-of-rotation"
+    assert (step.host, step.timeout) == ("web1", 247)
+    assert arguments(step.actions[0]) == {
+        "action": "drain", "file": path, "server": "web1", "seconds": 7, "page": "/up",
+        "address": "127.0.0.1:8000", "host": "localhost", "up_deadline": 60,
+    }
+    assert target.runtime["environment"]["OUT_OF_ROTATION_FILE"] == path
+
+
+def test_only_the_health_file_is_told_to_the_application(tmp_path: Path) -> None:
+    assert Balancer().environment(balanced(tmp_path, driver="haproxy", backend="web")) == {}
+
+
+def test_an_aws_target_group(tmp_path: Path) -> None:
+    target = balanced(tmp_path, driver="aws-target-group", port=8000, deadline=300,
+                      aws={"target_group": ARN})
+    (step,) = balancer.undrain(target, ())
+    assert (step.host, step.actions[0].shown) == (
+        "controller",
+        f"{shlex.quote(sys.executable)} -P -m fabfile.engine.aws undrain --target-group {ARN} "
+        "--target 10.0.0.1 --port 8000 --min-up 1 --deadline 300 --up-deadline 60 --then fail "
+        "--region eu-central-1",
+    )
+    elsewhere = balanced(tmp_path, driver="aws-target-group",
+                         aws={"target_group": ARN, "region": "x", "target_id": "i-0abc"})
+    (step,) = balancer.look(elsewhere, ())
+    assert "look" in step.actions[0].shown
+    assert "--target i-0abc --port 0 " in step.actions[0].shown
+    assert step.actions[0].shown.endswith(" --region x")
+
+
+@pytest.mark.parametrize(("on", "hosts"), [
+    ("controller", ["controller"]), ("balancers", ["lb1", "lb2"]), ("host", ["web1"]),
+])
+def test_commands_of_one_s_own(tmp_path: Path, on: str, hosts: list[str]) -> None:
+    own = {"drain": "out 'it' $FABFLEET_HOST", "undrain": "in", "on": on}
+    target = balanced(tmp_path, driver="command", command=own, backend="b", port=1)
+    steps = balancer.drain(target, LOADS)
+    assert [step.host for step in steps] == hosts
+    wanted = {
+        "action": "drain", "server": "web1", "deadline": 60.0, "up_deadline": 60.0, "then": "fail",
+        "environment": {
+            "FABFLEET_HOST": "web1", "FABFLEET_ADDRESS": "10.0.0.1", "FABFLEET_SERVER": "web1",
+            "FABFLEET_BACKEND": "b", "FABFLEET_PORT": "1",
+        },
+        "lines": {"drain": own["drain"], "undrain": "in", "state": ""},
+    }
+    if on == "controller":
+        words = shlex.split(steps[0].actions[0].shown)
+        assert words[:5] == [sys.executable, "-P", "-m", "fabfile.engine.here", "balancing.command"]
+        assert json.loads(words[5]) == wanted
+    else:
+        assert arguments(steps[0].actions[0]) == wanted
+
+
+INCOMPLETE: list[tuple[Mapping[str, Any], str]] = [
+    ({"driver": "haproxy"}, "expected backend, which haproxy needs"),
+    ({"driver": "nginx"}, "expected backend and nginx.config, which nginx needs"),
+    ({"driver": "aws-target-group"}, "expected aws.target_group, which aws-target-group needs"),
+    ({"driver": "command"}, "expected command.drain and command.undrain, which command needs"),
+    ({"driver": "command", "command": {"drain": "a", "undrain": "b"}, "then": "shut"},
+     "expected then: fail or go-on; only haproxy can shut sessions"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), INCOMPLETE)
+def test_what_a_driver_needs(tmp_path: Path, settings: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(InventoryError) as error:
+        balanced(tmp_path, **settings)
+    assert str(error.value).endswith(f"vars.balancer: {message}")
+
+
+@pytest.mark.parametrize("value", [-1, "0.5", "half", "150%", "-5%", ""])
+def test_a_floor_that_is_none(tmp_path: Path, value: object) -> None:
+    with pytest.raises(InventoryError) as error:
+        balanced(tmp_path, min_up=value)
+    assert 'expected a number of servers, or a part of all as in "50%"' in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["{name}", "", "web{", "{host.name}"])
+def test_a_name_that_cannot_be_filled(tmp_path: Path, value: str) -> None:
+    with pytest.raises(InventoryError, match="expected a name, in which"):
+        balanced(tmp_path, server=value)
+
+
+def test_where_the_balancers_are(tmp_path: Path) -> None:
+    environment = open_fleet(tmp_path)
+    host, inventory = environment.hosts[0], environment.inventory
+
+    def found(**settings: Any) -> list[str]:
+        chosen = BalancerSettings(backend="b", **settings)
+        return [each.name for each in balancer.hosts_of(chosen, host, inventory)]
+
+    assert found(hosts=["nowhere"]) == []
+    assert found(driver="haproxy", hosts=["web3", "web"]) == ["web3", "web1", "web2"]
+    commands = {"drain": "a", "undrain": "b"}
+    assert found(driver="command", command=commands) == []
+    assert found(driver="command", command={**commands, "on": "balancers"}, hosts=["web2"]) == [
+        "web2"]
+    with pytest.raises(InventoryError) as error:
+        found(driver="haproxy")
+    assert str(error.value).endswith(
+        "balancer.hosts: no host or group proxy; name those that run the balancer")
+    with pytest.raises(InventoryError, match="no hosts in it; haproxy needs one"):
+        found(driver="haproxy", hosts=[])
+
+
+def test_sudo_on_a_balancer_host() -> None:
+    path = "/etc/nginx/sites-available/a:b"
+    settings = BalancerSettings.model_validate(
+        {"driver": "nginx", "backend": "b", "nginx": {"config": path}})
+    assert balancer.sudo_rules(settings, "deploy") == """\
+# For nginx's upstream. Whoever writes this file is as good as root here, because
+# nginx reads it as root.
+Defaults:deploy !requiretty
+deploy ALL=(root) NOPASSWD: /usr/sbin/nginx -t
+deploy ALL=(root) NOPASSWD: /usr/bin/systemctl reload nginx
+deploy ALL=(root) NOPASSWD: /usr/bin/tee /etc/nginx/sites-available/.a\\:b.fabfleet
+deploy ALL=(root) NOPASSWD: /usr/bin/mv -T /etc/nginx/sites-available/.a\\:b.fabfleet \
+/etc/nginx/sites-available/a\\:b
+"""
+    assert balancer.sudo_rules(BalancerSettings(), "deploy") == ""
 
 
 # --- hooks --------------------------------------------------------------------------------
@@ -454,53 +730,3 @@ def test_a_program_s_line_holds_nothing_of_its_arguments(owned: Target) -> None:
         "dict(__name__='\"'\"'__main__'\"'\"',ARGUMENTS=h['\"'\"'arguments'\"'\"'],"
         "FILES={n:i.read(k) for n,k in h['\"'\"'files'\"'\"']}))'"
     )
-
-
-def test_the_unit(tmp_path: Path) -> None:
-    from roles.wsgi.manager import Systemd, manager_of
-
-    environment = open_fleet(
-        tmp_path, app={"user": "www"}, wsgi={"bind": "/run/shop/wsgi.sock", "graceful_timeout": 7}
-    )
-    found = manager_of(one_target(environment))
-    assert isinstance(found, Systemd)
-    assert found.unit() == """\
-# Written by `fab hosts.setup`. It starts whatever release is current; a deploy never changes it.
-[Unit]
-Description=shop WSGI server
-After=network-online.target
-Wants=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-NotifyAccess=main
-User=www
-ExecStart=/usr/bin/python3 -I /srv/shop/.fabfleet/launch.py wsgi
-RuntimeDirectory=shop
-KillMode=mixed
-TimeoutStartSec=90
-TimeoutStopSec=12
-Restart=always
-RestartSec=1
-PrivateTmp=true
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-
-def test_the_sudoers_rules() -> None:
-    from roles.app import AppSettings
-    from roles.templates import render
-
-    app = AppSettings(name="shop", user="www")
-    assert render("app/templates/sudoers.j2", app=app, deploy="deploy", verbs=("start", "stop"),
-                  units=["shop-wsgi.service"]) == """\
-# Written by `fab hosts.setup`: what deploy may do for shop, and nothing more.
-Defaults:deploy !requiretty
-deploy ALL=(root) NOPASSWD: /usr/bin/systemctl start shop-wsgi.service
-deploy ALL=(root) NOPASSWD: /usr/bin/systemctl stop shop-wsgi.service
-# deploy writes the code that www runs, so this gives it nothing new.
-deploy ALL=(www) NOPASSWD: ALL
-"""

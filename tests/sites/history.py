@@ -1,9 +1,12 @@
-"""The sample site as a git repository: tags v1 to v7, branch main at v2.
+"""The sample site as a git repository: tags v1 to v11, branch main at v2.
 
     python tests/sites/history.py DIR
 
 v1 is `shop/` plus a few files that deployments get wrong; v2 is a good next version; v3 to v7
 each follow v2 and fail in one way of their own (v6 only in being a different dependency lock).
+v8 to v10 follow v2 as well, each with migrations of another kind: v8 adds a column and removes one
+(before and after the new code), v9 renames one (neither), v10 runs code that no tool understands.
+v11 has tasks for Celery's workers and its scheduler.
 Files, modes, names and dates are fixed, so the commit ids are the same on every machine.
 """
 
@@ -115,6 +118,10 @@ VERSIONS: dict[str, Version] = {
     "v5": Version("Break the system check", parent="v2", overlay="shop_v5"),
     "v6": Version("Depend on one more package", parent="v2", overlay="shop_v6"),
     "v7": Version("Break a migration half way", parent="v2", overlay="shop_v7"),
+    "v8": Version("Show where things come from, forget the stock", parent="v2", overlay="shop_v8"),
+    "v9": Version("Call the stock what is on the shelf", parent="v2", overlay="shop_v9"),
+    "v10": Version("Count the shelves", parent="v2", overlay="shop_v10"),
+    "v11": Version("Brew tea in the background", parent="v2", overlay="shop_v11"),
 }
 
 CACHES = {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "staticfiles"}
@@ -145,7 +152,8 @@ def build(directory: Path) -> Path:
 def commits(directory: Path) -> dict[str, str]:
     """The commit id of each tag."""
     words = "%(refname:lstrip=2) %(objectname)"
-    lines = git(directory, "for-each-ref", f"--format={words}", "refs/tags").splitlines()
+    lines = git(directory, "for-each-ref", "--sort=version:refname", f"--format={words}",
+                "refs/tags").splitlines()
     return dict(line.split(" ") for line in lines)
 
 

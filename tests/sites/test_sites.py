@@ -144,7 +144,7 @@ class TestHistory:
         who = "Fabfleet sample <sample@fabfleet.invalid>"
         assert shown == f"{who} {who} 2026-01-05T09:00:00+00:00\n"
 
-    @pytest.mark.parametrize("tag", ["v3", "v4", "v5", "v6", "v7"])
+    @pytest.mark.parametrize("tag", ["v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11"])
     def test_each_later_tag_follows_v2(self, repository: Path, tag: str) -> None:
         parent = history.git(repository, "rev-parse", f"{tag}^").strip()
         assert parent == history.commits(repository)["v2"]

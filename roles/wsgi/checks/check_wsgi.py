@@ -9,11 +9,13 @@ from roles.wsgi.manager import Systemd
 
 
 def check_unit_is_enabled_and_running(host: Any, target: Target) -> None:
-    if not applies(target) or not isinstance(manager_of(target), Systemd):
+    found = manager_of(target)
+    if not applies(target) or not isinstance(found, Systemd):
         return
-    service = host.service(manager_of(target).service)
-    assert service.is_enabled
-    assert service.is_running
+    for unit in found.units:
+        service = host.service(unit)
+        assert service.is_enabled
+        assert service.is_running
 
 
 def check_current_release_answers(host: Any, target: Target) -> None:

@@ -86,6 +86,14 @@ def test_output_is_told_as_it_comes(tmp_path: Path) -> None:
     assert heard == ["first\n", "second\n"]
 
 
+def test_errors_are_told_apart_from_output() -> None:
+    out: list[str] = []
+    err: list[str] = []
+    call = Call("echo out; echo err >&2", tell=out.append, tell_error=err.append)
+    assert LocalTransport().run(HOST, call).stderr == "err\n"
+    assert (out, err) == (["out\n"], ["err\n"])
+
+
 def test_a_letter_that_comes_in_two_pieces_is_told_whole() -> None:
     heard: list[str] = []
     line = r"printf 'gr\303'; sleep 0.1; printf '\266\303\237e'"

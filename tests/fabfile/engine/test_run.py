@@ -152,10 +152,154 @@ def test_where_there_is_no_way_back_none_is_told(rig: Rig) -> None:
 
 def test_a_batch_runs_together_and_is_the_last_when_one_fails(rig: Rig) -> None:
     rig.fails("web1", "restart")
-    rolling_stage = replace(stage("roll", "rolling", "restart"), batch=2)
+    rolling_stage = replace(stage("roll", "rolling", "restart"), sizes=(2,))
     result = rig.execute(rolling_stage)
     assert [len(done(rig, host)) for host in HOSTS] == [1, 1, 0]
     assert [each.step.host for each in result.failures] == ["web1"]
+
+
+def behind(mode: Mode, *names: str) -> Stage:
+    """Each host leaves its rotation first."""
+    plain = stage("roll", mode, *names, recover=("back",))
+    return replace(plain, turns=tuple(
+        replace(turn, steps=(step(turn.host, "hook before turn"),
+                             step(turn.host, "balancer.drain", rotation=True), *turn.steps))
+        for turn in plain.turns))
+
+
+def test_hosts_that_were_done_leave_rotation_before_they_go_back(rig: Rig) -> None:
+    rig.fails("web3", "restart")
+    result = rig.execute(replace(behind("rolling", "restart"), revert=True))
+    assert result.reverted == {"web2": True, "web1": True}
+    assert done(rig, "web1")[-2:] == ["balancer.drain", "back"]
+    assert done(rig, "web3")[-2:] == ["restart", "back"]
+
+
+def paused() -> Stage:
+    return replace(stage("pause", "once", "stop", hosts=("web1",)),
+                   resume=(step("web1", "again"),))
+
+
+MIGRATE: tuple[str, Mode, str] = ("migrate", "once", "migrate")
+
+
+def test_a_plan_that_ends_early_starts_again_what_it_stopped(rig: Rig) -> None:
+    rig.fails("web2", "migrate")
+    assert len(rig.execute(paused(), stage(*MIGRATE, hosts=("web2",))).failures) == 1
+    assert done(rig, "web1") == ["stop", "again"]
+
+
+def test_nothing_is_started_again_after_a_stage_that_ends_that(rig: Rig) -> None:
+    migrate = replace(stage(*MIGRATE, hosts=("web2",)), resume=())
+    rig.fails("web3", "switch")
+    rig.execute(paused(), migrate, stage("switch", "once", "switch", hosts=("web3",)))
+    assert done(rig, "web1") == ["stop"]
+
+
+def test_nothing_is_started_beside_work_that_may_go_on(rig: Rig) -> None:
+    migrate = stage("migrate", "once", hosts=("web2",))
+    turn = Turn("web2", (step("web2", "migrate", resumable=True),))
+    rig.fails("web2", "migrate", Kind.TIMED_OUT)
+    rig.execute(paused(), replace(migrate, turns=(turn,)))
+    assert done(rig, "web1") == ["stop"]
+    assert "note what was lost may still run, so nothing is started again" in rig.heard.events
+
+
+def test_what_cannot_be_started_again_is_a_failure_too(rig: Rig) -> None:
+    rig.fails("web2", "migrate")
+    rig.fails("web1", "again")
+    result = rig.execute(paused(), stage(*MIGRATE, hosts=("web2",)))
+    assert [each.step.name for each in result.failures] == ["migrate", "again"]
+
+
+def test_on_the_way_back_some_steps_only_follow_what_went_well(rig: Rig) -> None:
+    """A host that does not get healthy on its old release either stays out of rotation."""
+    rig.fails("web1", "restart")
+    back = (step("web1", "a.old"), step("web1", "b.undrain", if_well=True))
+    plain = stage("roll", "rolling", "restart", hosts=("web1",))
+    back_stage = replace(plain, turns=(replace(plain.turns[0], recover=back),))
+    rig.execute(back_stage)
+    assert done(rig, "web1") == ["restart", "a.old", "b.undrain"]
+
+
+def test_a_sick_host_gets_no_requests(rig: Rig) -> None:
+    rig.fails("web1", "restart")
+    rig.fails("web1", "a.old")
+    back = (step("web1", "a.old"), step("web1", "b.undrain", if_well=True))
+    plain = stage("roll", "rolling", "restart", hosts=("web1",))
+    result = rig.execute(replace(plain, turns=(replace(plain.turns[0], recover=back),)))
+    assert done(rig, "web1") == ["restart", "a.old"]
+    assert [each.recovered for each in result.failures] == [False]
+
+
+def test_a_host_that_stays_in_rotation_is_not_touched(rig: Rig) -> None:
+    """One balancer let it go, the other did not: only the first hears of it again."""
+    rig.fails("web3", "out")
+    steps = (step("web2", "out", rotation=True), step("web3", "out", rotation=True),
+             step("web1", "restart"))
+    back = (step("web1", "old"), step("web2", "in", rotation=True, if_well=True),
+            step("web3", "in", rotation=True, if_well=True))
+    result = rig.execute(Stage("roll", "rolling", (Turn("web1", steps, back),)))
+    assert [done(rig, host) for host in HOSTS] == [[], ["out", "in"], ["out"]]
+    assert [(each.turn, each.recovered) for each in result.failures] == [("web1", True)]
+
+
+def test_nothing_was_done_so_nothing_goes_back(rig: Rig) -> None:
+    rig.fails("web3", "out")
+    steps = (step("web3", "out", rotation=True), step("web1", "restart"))
+    back = (step("web1", "old"), step("web3", "in", rotation=True, if_well=True))
+    result = rig.execute(Stage("roll", "rolling", (Turn("web1", steps, back),)))
+    assert [done(rig, host) for host in HOSTS] == [[], [], ["out"]]
+    assert [each.recovered for each in result.failures] == [None]
+
+
+def test_what_was_done_goes_back_too_where_that_is_wanted(rig: Rig) -> None:
+    """One at a time, the last one first; what was not touched stays untouched."""
+    rig.fails("web3", "restart")
+    rolling_stage = replace(stage("roll", "rolling", "restart", recover=("back",)), revert=True)
+    result = rig.execute(rolling_stage)
+    assert result.reverted == {"web2": True, "web1": True}
+    backs = [line for line in rig.written if line.startswith("started") and "back" in line]
+    assert [line.split()[-1] for line in backs] == ["web3", "web2", "web1"]
+
+
+def test_going_back_ends_with_the_first_that_cannot(rig: Rig) -> None:
+    rig.fails("web3", "restart")
+    rig.fails("web2", "back")
+    rolling_stage = replace(stage("roll", "rolling", "restart", recover=("back",)), revert=True)
+    assert rig.execute(rolling_stage).reverted == {"web2": False}
+
+
+def test_nothing_goes_back_beside_what_may_still_run(rig: Rig) -> None:
+    rig.fails("web3", "restart", Kind.LOST)
+    rolling_stage = replace(stage("roll", "rolling", "restart", recover=("back",)), revert=True)
+    assert rig.execute(rolling_stage).reverted == {}
+
+
+def test_some_hosts_may_fail(rig: Rig) -> None:
+    """They are put back, the others go on, and it is a failure in the end all the same."""
+    rig.fails("web1", "restart")
+    rolling_stage = replace(stage("roll", "rolling", "restart", recover=("back",)), may_fail=1)
+    result = rig.execute(rolling_stage, stage("finish", "parallel", "record"))
+    assert [(each.step.host, each.recovered) for each in result.failures] == [("web1", True)]
+    assert done(rig, "web3") == ["restart"]
+    assert result.reached == "roll"
+
+
+def test_between_batches_there_may_be_a_pause(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    rig.execute(replace(stage("roll", "rolling", "restart"), pause=5.0))
+    assert sum(slept) == pytest.approx(10, abs=0.3)
 
 
 def test_once_is_one_after_the_other(rig: Rig) -> None:

@@ -16,7 +16,7 @@ from roles.role import Wheelhouse
 from tests.fabfile.engine.wheel_files import make_sdist, make_wheel, sha256
 
 WHERE = "inventories/prod/hosts.yml: python"
-ELSEWHERE = Platform("3.11", "x86_64", "glibc-2.28")
+ELSEWHERE = Platform("3.11.2", "x86_64", "glibc-2.28")
 
 
 @pytest.fixture
@@ -228,6 +228,25 @@ def test_the_wheel_that_fits_the_hosts(tmp_path: Path, packages: Path) -> None:
     assert names(build(lock, newer))[0] == "alpha-1.0-cp311-cp311-manylinux_2_34_x86_64.whl"
 
 
+def test_markers_are_those_of_the_hosts_and_not_ours(tmp_path: Path, packages: Path) -> None:
+    """Debian 12 has Python 3.11.2, where some packages need another one."""
+    alpha = make_wheel(packages, "alpha", needs=('beta ; python_full_version < "3.11.3"',))
+    beta = make_wheel(packages, "beta")
+    lock = lock_of(tmp_path, f"""
+--no-binary nothing  # an option stays
+alpha[some]==1.0 \\
+    --hash=sha256:{sha256(alpha)}
+beta==1.0 ; python_full_version < '3.11.3' \\
+    --hash=sha256:{sha256(beta)}  # via alpha
+gamma==1.0 ; sys_platform == 'win32' \\
+    --hash=sha256:{"0" * 64}
+delta==1.0 ; platform_machine != "x86_64" or python_version >= "3.12" --hash=sha256:{"0" * 64}
+""")
+    assert names(build(lock, ELSEWHERE)) == [alpha.name, beta.name, "requirements.txt"]
+    newer = replace(ELSEWHERE, python="3.11.7")
+    assert names(build(lock, newer)) == [alpha.name, "requirements.txt"]
+
+
 def refusal(lock: Lock, fits: Platform | None = None) -> str:
     with pytest.raises(Refused) as caught:
         build(lock, fits)
@@ -239,8 +258,8 @@ def test_a_dependency_that_is_nowhere(tmp_path: Path, packages: Path) -> None:
     assert refusal(lock) == "/src/shop: requirements.txt: no wheel of nowhere==1.0 can be had"
     assert refusal(lock, ELSEWHERE) == (
         "/src/shop: requirements.txt: no wheel of nowhere==1.0 can be had "
-        "(wheels are needed for Python 3.11 on x86_64, glibc-2.28; a source package is only built "
-        "where the controller is the same)"
+        "(wheels are needed for Python 3.11.2 on x86_64, glibc-2.28; a source package is only "
+        "built where the controller is the same)"
     )
     assert os.listdir(tmp_path / "cache" / "wheels") == []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,26 @@ def test_half_a_rollout_goes_back_to_where_it_came_from() -> None:
 def test_the_one_that_was_asked_for() -> None:
     hosts = [facts(each, "r3", "r1", "r2", "r3") for each in ("web1", "web2")]
     assert choose(*hosts, to="r1") == "r1"
+
+
+def named(host: str) -> HostFacts:
+    """v1 was deployed, then once more with other settings, and main after that."""
+    commit = "0123456789abcdef"
+    return replace(facts(host, "b2", "a1", "a2", "b2"), history=tuple(
+        {"release": release, "at": at, "ref": ref, "commit": commit if ref == "v1" else "f" * 16}
+        for release, at, ref in (("a1", 1, "v1"), ("a2", 2, "v1"), ("b2", 3, "main"))))
+
+
+@pytest.mark.parametrize(("to", "chosen"), [
+    ("v1", "a2"), ("main", "b2"), ("0123456", "a2"), ("b", "b2"), ("a1", "a1"),
+])
+def test_a_ref_a_commit_or_how_it_begins(to: str, chosen: str) -> None:
+    assert choose(named("web1"), named("web2"), to=to) == chosen
+
+
+def test_two_that_begin_so() -> None:
+    assert refusal(named("web1"), to="a") == "--to=a: 2 releases begin so: a1, a2"
+    assert refusal(named("web1"), to="01234").startswith("--to=01234: no host has this release")
 
 
 def test_there_is_nothing_to_go_back_to() -> None:

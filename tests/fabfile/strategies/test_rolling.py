@@ -1,8 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from fabfile.environment import Environment
 from fabfile.strategies import rolling
-from tests.fabfile.fleets import NEW, OLD, arguments, fresh, live, make_fleet, ready, told
+from fabfile.strategies.targets import Fleet
+from roles.migrations import Portion
+from tests.fabfile.fleets import (
+    NEW,
+    OLD,
+    arguments,
+    fresh,
+    live,
+    make_fleet,
+    open_fleet,
+    ready,
+    told,
+)
 from tests.fabfile.strategies.outline import hosts, names, outline, stage_of
 
 TURN = ["release.switch", "wsgi.restart", "wsgi.health"]
@@ -73,3 +91,58 @@ def test_the_migration_host_may_be_outside_of_the_chosen_ones(prod: Environment)
     assert hosts(plan, "migrate") == ["web1"]
     assert hosts(plan, "roll") == ["web2"]
     assert hosts(plan, "finish") == ["web2"]
+
+
+def fleet_with(folder: Path, expand: Portion | None = None, **deploy: Any) -> Fleet:
+    return replace(make_fleet(open_fleet(folder, deploy=deploy)), expand=expand)
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [
+    (1, [1, 1, 1]), (2, [2, 1]), ("50%", [1, 1, 1]), ("67%", [2, 1]), ("1%", [1, 1, 1]),
+    ([1, "100%"], [1, 2]), ("100%", [3]),
+])
+def test_so_many_at_a_time(tmp_path: Path, batch: Any, sizes: list[int]) -> None:
+    roll = stage_of(rolling.plan(fleet_with(tmp_path, batch=batch)), "roll")
+    assert [len(each) for each in roll.batches] == sizes
+
+
+def test_a_canary_is_watched_alone_before_the_others_follow(tmp_path: Path) -> None:
+    canary = {"seconds": 20, "command": "./errors --since 1m"}
+    roll = stage_of(rolling.plan(fleet_with(tmp_path, batch=3, canary=canary)), "roll")
+    assert [len(each) for each in roll.batches] == [1, 2]
+    assert [[step.name for step in turn.steps] for turn in roll.turns] == [
+        [*TURN, "wsgi.watch", "canary"], TURN, TURN]
+    watch, decide = roll.turns[0].steps[-2:]
+    assert arguments(watch.actions[0])["watch"] == 20
+    assert watch.timeout > 20
+    assert decide.host == "controller"
+    assert decide.actions[0].shown == "./errors --since 1m"
+
+
+def test_what_happens_when_hosts_fail(tmp_path: Path) -> None:
+    plain = stage_of(rolling.plan(fleet_with(tmp_path)), "roll")
+    assert (plain.pause, plain.may_fail, plain.revert) == (0, 0, False)
+    settings: Any = {"pause": 5, "max_failures": 2, "on_failure": "revert"}
+    chosen = stage_of(rolling.plan(fleet_with(tmp_path, **settings)), "roll")
+    assert (chosen.pause, chosen.may_fail, chosen.revert) == (5, 2, True)
+
+
+def test_nobody_goes_back_over_what_was_accepted_as_a_risk(tmp_path: Path) -> None:
+    risky = Portion("expand", {"default": ("shop.0002",)}, {"default": (("shop.0002", "0"),)},
+                    accepted=("shop.0002",))
+    plan = rolling.plan(fleet_with(tmp_path, risky, on_failure="revert"))
+    assert not stage_of(plan, "roll").revert
+
+
+def test_hosts_that_were_skipped_are_written_down_and_taken_off_again(prod: Environment) -> None:
+    fleet = replace(make_fleet(prod, chosen=["web1", "web2"]), skipped=("web3",))
+    turn, = stage_of(rolling.plan(fleet), "catch-up").turns
+    assert turn.host == "web1"
+    assert arguments(turn.steps[0].actions[0]) == {
+        "root": "/srv/shop", "release": NEW, "ref": "main", "skipped": ["web3"],
+        "done": ["web1", "web2"]}
+    debt = {"web3": {"release": OLD, "since": 0}}
+    later = make_fleet(prod, ready("web1", owed=debt), ready("web2"), ready("web3"))
+    turn, = stage_of(rolling.plan(later), "catch-up").turns
+    assert arguments(turn.steps[0].actions[0])["done"] == ["web1", "web2", "web3"]
+    assert "catch-up" not in names(rolling.plan(make_fleet(prod)))

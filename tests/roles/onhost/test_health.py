@@ -78,7 +78,7 @@ def path(service: Service, tmp_path: Path) -> Iterator[str]:
 def ask(address: str, **changes: Any) -> Done:
     arguments = {
         "address": address, "path": "/healthz", "host": "shop.test", "status": 200, "body": None,
-        "release": None, "in_a_row": 1, "deadline": 0.1, "timeout": 1, **changes,
+        "release": None, "in_a_row": 1, "deadline": 0.1, "timeout": 1, "watch": 0, **changes,
     }
     return run("health", arguments)
 

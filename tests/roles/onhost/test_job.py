@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,36 @@ def test_never_two_at_a_time(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text() == "x\n"
 
 
+def test_who_comes_while_another_starts_waits_to_see_which(tmp_path: Path) -> None:
+    """The other one has the lock and has not yet written down who it is: what is there is old."""
+    folder(tmp_path).mkdir(parents=True)
+    record = folder(tmp_path) / "job.json"
+    record.write_text('{"key": "k1", "run": "run1"}')
+    with (folder(tmp_path) / "starting").open("w") as door, (
+            folder(tmp_path) / "lock").open("w") as lock:  # fmt: skip
+        for each in (door, lock):
+            fcntl.flock(each, fcntl.LOCK_EX)
+        late = start("job", job(tmp_path, "echo never", key="k1", by="run3"))
+        time.sleep(0.3)
+        assert late.poll() is None
+        record.write_text('{"key": "k2", "run": "run2"}')
+        fcntl.flock(door, fcntl.LOCK_UN)
+        done = end(late)
+    assert (done.exit, done.out, done.err) == (
+        75, "", "another job still runs here: k2, started by run run2\n"
+    )
+
+
+def test_a_job_that_took_its_place_is_not_taken_for_ours(tmp_path: Path) -> None:
+    follower = start("job", job(tmp_path, f"echo began; {GO}"))
+    assert follower.stdout is not None
+    assert follower.stdout.readline() == b"began\n"
+    (folder(tmp_path) / "job.json").write_text('{"key": "k2", "run": "run2"}')
+    (folder(tmp_path) / "result.json").write_text('{"exit": 0}')
+    assert end(follower).exit == 70
+    (tmp_path / "go").touch()
+
+
 def runner_of(pid: int) -> int:
     """The parent of a process: the detached runner."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -138,3 +170,20 @@ def test_after_a_lost_one_the_next_run_starts_it_anew(tmp_path: Path) -> None:
 def test_it_needs_neither_our_input_nor_our_folder(tmp_path: Path) -> None:
     arguments = {**job(tmp_path, ""), "argv": ["sh", "-c", "pwd; cat; ps -o tty= -p $$"]}
     assert run("job", arguments).out.split() == ["/", "?"]
+
+
+def shipped(root: Path, source: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A job whose program travels along."""
+    arguments = {**job(root, ""), "argv": [sys.executable, "-I"]}
+    return arguments, {"program": source.encode()}
+
+
+def test_a_program_tells_how_it_ended(tmp_path: Path) -> None:
+    say = 'print("@@FABFLEET " + json.dumps({"event": "result"}))'
+    done = run("job", *shipped(tmp_path, f'import json\nprint("applied")\n{say}\n'))
+    assert (done.exit, done.out) == (0, "applied\n")
+
+
+def test_one_that_ends_without_telling_is_no_success(tmp_path: Path) -> None:
+    done = run("job", *shipped(tmp_path, "import os\nos._exit(0)\n"))
+    assert (done.exit, done.out) == (70, "the program ended without saying how it ended\n")

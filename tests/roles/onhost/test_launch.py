@@ -56,16 +56,17 @@ def refusal(root: Path, *words: str) -> str:
     return done.stderr
 
 
-def base() -> dict[str, str]:
+def base(root: Path, release: str = "r2") -> dict[str, str]:
     user = pwd.getpwuid(os.getuid())
     return {
         "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "PATH": PATH,
+        "PWD": str(root / "releases" / release),
     }
 
 
 def test_exactly_the_environment_that_is_meant(root: Path) -> None:
-    assert environment_of(root) == {**base(), "RELEASE_ID": "r2", "A": "release"}
+    assert environment_of(root) == {**base(root), "RELEASE_ID": "r2", "A": "release"}
 
 
 def test_what_systemd_hands_over_is_passed_on(root: Path) -> None:
@@ -76,7 +77,7 @@ def test_what_systemd_hands_over_is_passed_on(root: Path) -> None:
     }
     stray = {"LD_PRELOAD": "", "DJANGO_SETTINGS_MODULE": "evil", "LC_ALL": "de_DE.UTF-8"}
     assert environment_of(root, **given, **stray) == {
-        **base(), **given, "RELEASE_ID": "r2", "A": "release"
+        **base(root), **given, "RELEASE_ID": "r2", "A": "release"
     }
 
 
@@ -84,7 +85,7 @@ def test_the_venv_comes_first(root: Path) -> None:
     put_release(root, "r3", venv="cafe", commands={"wsgi": SHOW})
     venv = f"{root}/venvs/cafe"
     assert environment_of(root, "--release", "r3") == {
-        **base(), "VIRTUAL_ENV": venv, "PATH": f"{venv}/bin:{PATH}"
+        **base(root, "r3"), "VIRTUAL_ENV": venv, "PATH": f"{venv}/bin:{PATH}"
     }
 
 
@@ -115,7 +116,8 @@ def test_what_an_env_file_may_hold(root: Path) -> None:
         "SINGLE='a \\n $HOME'\nHASH=a#b # c\nEQUALS=a=b\nLONE=\"\r\nUNICODE=größe\n"
     )
     found = environment_of(root)
-    assert {name: found[name] for name in found.keys() - base().keys() - {"A", "RELEASE_ID"}} == {
+    others = found.keys() - base(root).keys() - {"A", "RELEASE_ID"}
+    assert {name: found[name] for name in others} == {
         "PLAIN": "a b", "EXPORTED": "1", "EMPTY": "", "DOUBLE": 'a "b" \\ \n$HOME',
         "SINGLE": "a \\n $HOME", "HASH": "a#b # c", "EQUALS": "a=b", "LONE": '"',
         "UNICODE": "größe",

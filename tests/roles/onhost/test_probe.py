@@ -29,7 +29,7 @@ from tests.roles.onhost.test_finish import held
 def probe(root: Path, **changes: Any) -> Any:
     arguments = {
         "root": str(root), "tools": ["sh", "no-such-tool"], "interpreter": sys.executable,
-        "units": [], "supervisor": None, "files": [], **changes,
+        "units": [], "instances": [], "links": [], "supervisor": None, "files": [], **changes,
     }
     done = run("probe", arguments)
     assert (done.exit, done.err) == (0, "")
@@ -46,13 +46,14 @@ def test_a_host_that_was_never_deployed_to(tmp_path: Path) -> None:
     assert found == {
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "python": platform.python_version(),
-        "venv_python": "{}.{}".format(*sys.version_info[:2]),
+        "venv_python": "{}.{}.{}".format(*sys.version_info[:3]),
         "machine": platform.machine(),
         "libc": "-".join(platform.libc_ver()),
         "tools": {"sh": shutil.which("sh"), "no-such-tool": ""},
         "root_exists": False, "writable": True, "current": None, "releases": [], "statics": [],
         "venvs": [], "running": [], "history": [], "services": {}, "files": {"/no/such": ""},
         "lock": None, "lock_written": 0, "freeze": None, "job": None, "busy": False,
+        "owed": {}, "draining": [], "links": {},
     }
     assert listed(tmp_path) == []
 

@@ -24,6 +24,7 @@ def told(tmp_path: Path) -> Iterator[dict[str, Any]]:
     arguments = {
         "folder": str(root / "supervisor"), "launcher": str(root / "launch.py"),
         "python": sys.executable, "program": "wsgi", "stop_seconds": 2,
+        "stop_signal": "TERM",
         "supervisord": str(BIN / "supervisord"), "supervisorctl": str(BIN / "supervisorctl"),
     }
     yield arguments

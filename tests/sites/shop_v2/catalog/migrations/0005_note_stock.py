@@ -8,6 +8,7 @@ def append_note(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
+    stage = "pre_deploy"  # as django-syzygy has it: safe while the old code serves
     dependencies = (("catalog", "0004_product_stock"),)
 
     operations = (migrations.RunPython(append_note, migrations.RunPython.noop),)

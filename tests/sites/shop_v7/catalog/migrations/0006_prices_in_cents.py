@@ -9,6 +9,7 @@ def convert(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
+    stage = "pre_deploy"  # as django-syzygy has it: safe while the old code serves
     dependencies = (("catalog", "0005_note_stock"),)
 
     operations = (

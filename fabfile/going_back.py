@@ -1,0 +1,116 @@
+"""``fab rollback``: the code of an earlier release, and what the database allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fabfile.course import show_plans
+from fabfile.engine.django import ask_plan, question
+from fabfile.errors import Refused, UsageError
+from fabfile.plan import Plan
+from fabfile.session import Session, confirm, connected
+from fabfile.strategies import reversing, rollback
+from fabfile.strategies.reversing import Targets, WayBack
+from fabfile.strategies.targets import Fleet
+from roles.role import Target
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was typed."""
+
+    env: str
+    inventory: str
+    hosts: str | None
+    to: str | None
+    reverse: bool
+    maintenance: bool
+    accept_risk: tuple[str, ...]
+    yes: bool
+    json: bool
+
+
+def roll_back(wish: Wish, dry_run: bool) -> None:
+    """``fab rollback``, and with ``dry_run`` only its plan."""
+    if wish.maintenance and not wish.reverse:
+        raise UsageError("--maintenance: only with --reverse; code alone goes back while it serves")
+    with connected(wish.env, wish.inventory, wish.hosts, wish.json) as session:
+        session.probe()
+        facts = [session.facts[host.name] for host in session.hosts]
+        chosen = rollback.choose(facts, session.environment.name, wish.to)
+        again = f"fab rollback --env={session.environment.name} --to={chosen}"
+        plan = _planned(session, chosen, wish, again)
+        show_plans(session, wish.json, full=dry_run, plans=[plan])
+        if dry_run:
+            return
+        confirm(session, wish.yes)
+        with session.run("rollback") as run:
+            run.execute_or_fail(_planned(session, chosen, wish, again), again)
+        session.lines.write(f"every host is back on {chosen}")
+
+
+def _planned(session: Session, chosen: str, wish: Wish, again: str) -> Plan:
+    fleet = session.fleet_of(chosen)
+    way = _way_back(session, fleet)
+    alone = ("--reverse: nothing has to be taken back; the code goes back while it serves",)
+    if way is None:
+        return rollback.plan(fleet, (rollback.STAYS, *(alone if wish.reverse else ())))
+    partly = None
+    if way.unsafe:
+        partly = _ask(session, _on(fleet.migration, way.release), reversing.least(way))
+    if wish.reverse and partly is not None:
+        reversing.refuse_incomplete(partly, wish.maintenance, again)
+        knowing = _on(fleet.migration, partly.release)
+        return rollback.with_reverse(fleet, knowing, partly.portion, wish.maintenance)
+    reversing.refuse_unsafe(way, partly, wish.accept_risk, again)
+    newer = ", ".join(step["migration"] for step in way.steps)
+    notes = (rollback.STAYS, f"newer than this release, and applied: {newer}")
+    return rollback.plan(fleet, (*notes, *(alone if wish.reverse else ())))
+
+
+def _way_back(session: Session, fleet: Fleet) -> WayBack | None:
+    """What the older release does not know, from the release that does; None where it knows all.
+
+    Raises :class:`Refused` where no release on the migration host knows it.
+    """
+    if not session.environment.has_migrations:
+        return None
+    host, older = fleet.migration, fleet.release.id
+    if older not in host.facts.releases:
+        raise Refused(f"{host.name}, the migration host, does not have {older}, so nobody can ask "
+                      f"it what it makes of the database; deploy its commit instead")
+    judged = ask_plan(session.transport, host)
+    targets = reversing.whole(judged)
+    if not targets:
+        return None
+    missing: Sequence[str] = judged.ahead
+    for release in _newest_first(host, older):
+        way = _ask(session, _on(host, release), targets)
+        missing = reversing.missing(judged, way)
+        if not missing:
+            return way
+    raise Refused(
+        f"{older} does not know these applied migrations, and no release on {host.name} does: "
+        f"{', '.join(missing)}. Deploy a release that has them, then go back from there"
+    )
+
+
+def _newest_first(host: Target, older: str) -> list[str]:
+    """The releases that may know more, what serves first."""
+    known = [str(each["release"]) for each in host.facts.history]
+    others = sorted(host.facts.releases, reverse=True,
+                    key=lambda release: (known.index(release) if release in known else -1, release))
+    ordered = [host.facts.current or "", *others]
+    return [each for each in dict.fromkeys(ordered) if each and each != older]
+
+
+def _ask(session: Session, target: Target, targets: Targets) -> WayBack:
+    back: Mapping[str, list[list[str]]] = {
+        alias: [list(each) for each in names] for alias, names in targets.items()}
+    answer = question(session.transport, target, back=back)["back"]
+    return WayBack(target.release.id, targets, answer)
+
+
+def _on(target: Target, release: str) -> Target:
+    return replace(target, release=replace(target.release, id=release))

@@ -1,0 +1,31 @@
+"""systemd's units: what all roles that bring some say alike."""
+
+from __future__ import annotations
+
+from roles.app import AppSettings
+from roles.command import Action, Run, command
+from roles.role import Target
+
+SYSTEMCTL = "/usr/bin/systemctl"
+
+
+def path(unit: str) -> str:
+    """Where the unit's file lies."""
+    return f"/etc/systemd/system/{unit}"
+
+
+def absolute(python: str) -> str:
+    """The host's own Python as a unit has to name it."""
+    return python if python.startswith("/") else f"/usr/bin/{python}"
+
+
+def runs_as(target: Target) -> str:
+    """The user of the service's processes."""
+    user = target.of(AppSettings, "app").user
+    return user or target.host.connection.user or target.facts.user
+
+
+def log(units: str, lines: int) -> Action:
+    """The last lines of a unit's log, or of all that the pattern fits."""
+    return Run(command("journalctl", "-q", "-u", units, "-n", str(lines), "--no-pager", "-o",
+                       "cat"))
