@@ -97,6 +97,7 @@ def through(host: str, sync: Sync, open_pipe: Callable[[str], Pipe]) -> Outcome:
                 process.communicate()
                 late = f"did not end within {sync.timeout:g} s and was stopped"
                 return Outcome(host, Kind.TIMED_OUT, message=late, seconds=sync.timeout)
+            listener.shutdown(socket.SHUT_RDWR)  # where rsync never got as far as the bridge
         bridge.join(15)
     seconds = time.monotonic() - started
     if bridge.error is not None:
@@ -104,6 +105,9 @@ def through(host: str, sync: Sync, open_pipe: Callable[[str], Pipe]) -> Outcome:
         return Outcome(host, Kind.LOST, message=lost, seconds=seconds)
     if bridge.ran and bridge.status is None:
         return of_exit(host, None, out, bridge.errors, seconds, sync.timeout)
+    if process.returncode < 0:
+        ended = f"rsync here was ended by {signal.Signals(-process.returncode).name}"
+        return Outcome(host, Kind.LOST, message=ended, seconds=seconds)
     said = bridge.errors.strip() or err.strip()
     return of_exit(host, process.returncode, out, said, seconds, sync.timeout)
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -593,6 +594,32 @@ def test_signals_are_interrupts_while_a_run_lasts(rig: Rig, number: signal.Signa
     assert signal.getsignal(number) is before
     assert not rig.execute(stage("a", "parallel", "one"))
     assert rig.transport.calls == []
+
+
+RAIN = """
+import os, signal, subprocess, threading, types
+from fabfile.engine.run import interruptible
+
+stop = threading.Event()
+
+def rain():
+    while not stop.wait(0.0003):
+        os.killpg(0, signal.SIGINT)
+
+with interruptible(types.SimpleNamespace(interrupt=lambda: None)):
+    cloud = threading.Thread(target=rain)
+    cloud.start()
+    children = [subprocess.Popen(["true"], process_group=0).wait() for _ in range(200)]
+    stop.set()
+    cloud.join()
+print(sum(status != 0 for status in children))
+"""
+
+
+def test_ctrl_c_reaches_no_child_before_its_own_process_group() -> None:
+    done = subprocess.run([sys.executable, "-c", RAIN], check=True, start_new_session=True,
+                          capture_output=True, text=True)
+    assert done.stdout == "0\n"
 
 
 # --- the lock -------------------------------------------------------------------------------------
