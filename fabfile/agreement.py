@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fabfile.display.lines import fold
 from fabfile.engine import backups, scratch
 from fabfile.engine.django import ask_plan
 from fabfile.errors import Pending, Refused
 from fabfile.session import Run, Session
-from fabfile.strategies import contracting, migrating
+from fabfile.strategies import blue_green, contracting, migrating
 from fabfile.strategies.targets import Fleet
 from roles import backup
 from roles.migrations import Judged, Portion
@@ -95,6 +96,10 @@ def contract(run: Run, fleet: Fleet) -> None:
     names = ", ".join(fleet.contract.names)
     finish = f"fab deploy.finish --env={fleet.environment}"
     waits = f"the release serves; waiting for all old code to be gone: {names}"
+    waiting = blue_green.behind(fleet)
+    if waiting:
+        raise Pending(f"{waits}\nthe way back: {fold(each.name for each in waiting)}\n"
+                      f"next, when you no longer need it: {finish}")
     here = {target.name for target in fleet.targets}
     outside = [host.name for host in run.session.environment.hosts if host.name not in here]
     if outside:

@@ -14,16 +14,18 @@ from pydantic import ValidationError
 
 from fabfile.agreement import agree, contract
 from fabfile.display import plans as text
+from fabfile.display.lines import fold
+from fabfile.engine import rotation
 from fabfile.engine.source import Source
 from fabfile.errors import Pending, Refused, Unavailable, UsageError
 from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
-from fabfile.strategies import contracting, rolling, staging, together
+from fabfile.strategies import blue_green, contracting, rolling, staging, together
 from fabfile.strategies.targets import Fleet
 from roles.deploy import DeploySettings
 from roles.migrations import Portion
 
-STRATEGIES = {"rolling": rolling.plan, "together": together.plan}
+STRATEGIES = {"rolling": rolling.plan, "together": together.plan, "blue-green": blue_green.plan}
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,13 @@ def carry_out(wish: Wish) -> None:
         strategy = _strategy(wish, session)
         session.find_secrets()
         source = _prepared(wish, session)
-        fleet = _chosen(wish, session.fleet(source))
+        fleet = _chosen(wish, session.fleet(source), strategy)
         session.refuse_problems(fleet)
         show_plans(session, False, full=False, plans=[staging.plan(fleet)])
         confirm(session, wish.yes)
         again = wish.again(session.environment.name)
         with session.run("deploy") as run:
-            fleet = _chosen(wish, session.fleet(source))
+            fleet = looked(session, _chosen(wish, session.fleet(source), strategy))
             _stage(run, fleet, again)
             try:
                 fleet = agree(session, fleet, wish, strategy == "together", staged=True)
@@ -84,7 +86,7 @@ def carry_out(wish: Wish) -> None:
             except Refused:
                 run.execute(staging.discard(fleet))
                 raise
-            plan, *later = _release_plans(fleet, strategy)
+            plan, *later = _release_plans(fleet)
             show_plans(session, False, full=False, plans=[plan, *later])
             run.execute_or_fail(plan, again)
             _done(session, fleet, plan, time.monotonic() - started)
@@ -126,23 +128,32 @@ def show_only(wish: Wish) -> None:
     """``fab plan`` and ``fab deploy --dry-run``: both plans, from what a scratch copy tells."""
     with _opened(wish) as session:
         strategy = _strategy(wish, session)
-        fleet = _chosen(wish, session.fleet(_prepared(wish, session)))
+        fleet = _chosen(wish, session.fleet(_prepared(wish, session)), strategy)
+        fleet = looked(session, fleet)
         session.refuse_problems(fleet)
         fleet = agree(session, fleet, wish, strategy == "together")
         session.refuse_filter(fleet)
-        plans = [staging.plan(fleet), *_release_plans(fleet, strategy)]
+        plans = [staging.plan(fleet), *_release_plans(fleet)]
         show_plans(session, wish.json, full=True, plans=plans)
 
 
-def _release_plans(fleet: Fleet, strategy: str) -> list[Plan]:
+def _release_plans(fleet: Fleet) -> list[Plan]:
     """What follows when all is staged."""
-    later = [contracting.plan(fleet)] if fleet.contract else []
-    return [STRATEGIES[strategy](fleet), *later]
+    later = [contracting.plan(fleet)] if fleet.contract and not blue_green.behind(fleet) else []
+    return [STRATEGIES[fleet.deploy.strategy](fleet), *later]
 
 
-def _chosen(wish: Wish, fleet: Fleet) -> Fleet:
+def looked(session: Session, fleet: Fleet) -> Fleet:
+    """The fleet with what its balancers say, where the strategy has to know."""
+    if fleet.deploy.strategy != "blue-green":
+        return fleet
+    return replace(fleet, rotating=rotation.rotating(
+        session.transport, session.environment, fleet.targets))
+
+
+def _chosen(wish: Wish, fleet: Fleet, strategy: str) -> Fleet:
     """The fleet with what was typed instead of what the inventory says of a roll."""
-    typed: dict[str, object] = {}
+    typed: dict[str, object] = {"strategy": strategy}
     if wish.batch:
         typed["batch"] = [int(each) if each.isdigit() else each for each in wish.batch.split(",")]
     if wish.on_failure:
@@ -158,11 +169,17 @@ def _chosen(wish: Wish, fleet: Fleet) -> Fleet:
 
 
 def _strategy(wish: Wish, session: Session) -> str:
-    if wish.maintenance and wish.strategy == "rolling":
-        raise UsageError("--maintenance: stops everything, so it cannot be --strategy=rolling")
+    if wish.maintenance and wish.strategy not in ("", "together"):
+        raise UsageError(f"--maintenance: stops everything, so it cannot be "
+                         f"--strategy={wish.strategy}")
     chosen = "together" if wish.maintenance else wish.strategy or session.environment.strategy
     if chosen not in STRATEGIES:
         raise UsageError(f"--strategy={chosen}: expected one of {', '.join(STRATEGIES)}")
+    if chosen == "blue-green":
+        blue_green.check(session.environment)
+        if wish.hosts:
+            raise UsageError("--hosts: the balancer flips from one whole group to the other; "
+                             "--strategy=rolling reaches single hosts")
     return chosen
 
 
@@ -191,13 +208,19 @@ def show_plans(session: Session, as_json: bool, full: bool, plans: Sequence[Plan
 
 
 def _done(session: Session, fleet: Fleet, plan: Plan, seconds: float) -> None:
-    rolled = any(name == "release.switch" for name in (step.name for _, step in plan.steps()))
-    what = "serves" if rolled else "already served"
-    count = len(fleet.targets)
+    changes = {"release.switch", "balancer.flip"} & {step.name for _, step in plan.steps()}
+    what = "serves" if changes else "already served"
+    waiting = blue_green.behind(fleet)
+    count = len(fleet.targets) - len(waiting)
     session.lines.write(f"{session.environment.app.name} {fleet.release.id} {what} on {count} "
                         f"host{'' if count == 1 else 's'} ({seconds:.1f} s)")
     for url in urls(session):
         session.lines.write(f"  {url}")
+    if waiting:
+        session.lines.write(f"{fold(target.name for target in waiting)} wait"
+                            f"{'s' if len(waiting) == 1 else ''} with the other release: "
+                            f"fab rollback --env={fleet.environment} flips back, "
+                            f"fab deploy.finish --env={fleet.environment} ends that")
 
 
 def urls(session: Session) -> list[str]:

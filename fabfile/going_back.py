@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fabfile.course import show_plans
+from fabfile.course import looked, show_plans
 from fabfile.engine.django import ask_plan, question
 from fabfile.errors import Refused, UsageError
 from fabfile.plan import Plan
 from fabfile.session import Session, confirm, connected
-from fabfile.strategies import reversing, rollback
+from fabfile.strategies import blue_green, reversing, rollback
 from fabfile.strategies.reversing import Targets, WayBack
 from fabfile.strategies.targets import Fleet
 from roles.role import Target
@@ -37,8 +37,7 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
         raise UsageError("--maintenance: only with --reverse; code alone goes back while it serves")
     with connected(wish.env, wish.inventory, wish.hosts, wish.json) as session:
         session.probe()
-        facts = [session.facts[host.name] for host in session.hosts]
-        chosen = rollback.choose(facts, session.environment.name, wish.to)
+        chosen = _chosen(session, wish)
         again = f"fab rollback --env={session.environment.name} --to={chosen}"
         plan = _planned(session, chosen, wish, again)
         show_plans(session, wish.json, full=dry_run, plans=[plan])
@@ -47,11 +46,30 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
         confirm(session, wish.yes)
         with session.run("rollback") as run:
             run.execute_or_fail(_planned(session, chosen, wish, again), again)
-        session.lines.write(f"every host is back on {chosen}")
+        waits = session.environment.strategy == "blue-green"
+        session.lines.write(f"{chosen} serves again" if waits else
+                            f"every host is back on {chosen}")
+
+
+def _chosen(session: Session, wish: Wish) -> str:
+    facts = [session.facts[host.name] for host in session.hosts]
+    waits = None if wish.to else _waiting(session)
+    return waits or rollback.choose(facts, session.environment.name, wish.to)
+
+
+def _waiting(session: Session) -> str | None:
+    """The release of the group that waits, which the balancer can flip to at once."""
+    fleet = looked(session, session.fleet_of(""))
+    if fleet.deploy.strategy != "blue-green":
+        return None
+    both = blue_green.sides(fleet)
+    waits, serves = ({target.facts.current for target in side}
+                     for side in (both.enter, both.leave))
+    return waits.pop() if len(waits) == 1 and waits != serves else None
 
 
 def _planned(session: Session, chosen: str, wish: Wish, again: str) -> Plan:
-    fleet = session.fleet_of(chosen)
+    fleet = looked(session, session.fleet_of(chosen))
     way = _way_back(session, fleet)
     alone = ("--reverse: nothing has to be taken back; the code goes back while it serves",)
     if way is None:

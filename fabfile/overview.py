@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from fabfile.session import Session, connected
 from fabfile.strategies import preflight
 from roles import scheduler
 from roles.app import AppSettings
+from roles.deploy import DeploySettings
 from roles.role import HostFacts
 
 
@@ -30,9 +31,13 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
     with connected(env, inventory, hosts, as_json) as session:
         facts, failed = probe.look(session.transport, session.environment, session.wanted)
         authority = facts.get(session.environment.migration_host.name)
-        unfinished = _unfinished(session, facts, authority)
+        out = _out_of_rotation(session, facts)
+        waiting = _waiting(session, out)
+        unfinished = _unfinished(session, facts, authority, waiting)
         if not (authority and authority.lock and authority.lock["alive"]):
-            unfinished += _out_of_rotation(session, facts)
+            unfinished += [f"{name}: gets no requests ({where}); bring it back: "
+                           f"fab start --env={session.environment.name} --hosts={name}"
+                           for name, where in out.items() if name not in waiting]
         if as_json:
             print(json.dumps({
                 "environment": session.environment.name,
@@ -48,6 +53,8 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
             }, indent=1, sort_keys=True))
         else:
             _print_status(session, facts, authority)
+            for name in waiting:
+                session.lines.write(f"{name} waits: the balancer sends it no requests")
         if failed:
             raise Unavailable("\n".join(f"{name}: {each.kind.value}: {probe.explain(each)}"
                                         for name, each in failed.items()))
@@ -92,14 +99,15 @@ def _newest(facts: Mapping[str, HostFacts]) -> str | None:
 
 
 def _unfinished(
-    session: Session, facts: Mapping[str, HostFacts], authority: HostFacts | None
+    session: Session, facts: Mapping[str, HostFacts], authority: HostFacts | None,
+    waiting: Collection[str],
 ) -> list[str]:
     """In words, whatever a run has left half done; one that lives is still about to do it."""
     found: list[str] = []
     if authority and authority.lock and authority.lock["alive"]:
         return found
     again = _again(session.environment)
-    currents = {each.current for each in facts.values()}
+    currents = {each.current for name, each in facts.items() if name not in waiting}
     if len(currents) > 1:
         found.append(f"the hosts are on different releases; finish it: {again}")
     for name, each in facts.items():
@@ -124,17 +132,24 @@ def _unfinished(
     return found
 
 
-def _out_of_rotation(session: Session, facts: Mapping[str, HostFacts]) -> list[str]:
-    """Hosts that get no requests, though no run is about to bring them back."""
+def _out_of_rotation(session: Session, facts: Mapping[str, HostFacts]) -> dict[str, str]:
+    """{host: where} of those that get no requests."""
     if session.environment.migration_host.name not in facts:
-        return []
+        return {}
     there = replace(session, facts=dict(facts),
                     hosts=tuple(host for host in session.hosts if host.name in facts))
     targets = there.fleet_of("").targets if there.hosts else ()
-    out = rotation.drained(session.transport, session.environment, targets)
-    return [f"{name}: gets no requests ({where}); bring it back: "
-            f"fab start --env={session.environment.name} --hosts={name}"
-            for name, where in out.items()]
+    return rotation.drained(session.transport, session.environment, targets)
+
+
+def _waiting(session: Session, out: Mapping[str, str]) -> list[str]:
+    """The group that waits, where two take turns: all that is out, if it is one whole group."""
+    settings = session.environment.of(DeploySettings, "deploy")
+    if settings.strategy != "blue-green":
+        return []
+    groups = [{host.name for host in session.environment.hosts if group in host.groups}
+              for group in settings.blue_green.groups]
+    return sorted(out) if {*out} in groups else []
 
 
 def _again(environment: Environment) -> str:

@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from fabfile.agreement import backed_up, contract, readable
+from fabfile.course import looked, show_plans
 from fabfile.display import migrations as text
+from fabfile.display.lines import fold
 from fabfile.engine.django import ask_plan, question
 from fabfile.errors import Refused
 from fabfile.plan import Plan
-from fabfile.session import Session, confirm, connected
-from fabfile.strategies import migrating
+from fabfile.session import Run, Session, confirm, connected
+from fabfile.strategies import blue_green, migrating
 from fabfile.strategies.scheduling import paused
 from fabfile.strategies.stages import migrate_stage
 from fabfile.strategies.targets import Fleet
@@ -92,20 +94,19 @@ def run_job(env: str, inventory: str, accepted: Sequence[str], yes: bool) -> Non
 def finish_deploy(env: str, inventory: str, accepted: Sequence[str], yes: bool) -> None:
     """``fab deploy.finish``: what had to wait until no old code runs."""
     with connected(env, inventory) as session:
-        fleet = _serving(session)
-        others = [name for name, facts in session.facts.items()
-                  if facts.current != fleet.release.id]
-        if others:
-            raise Refused(
-                f"{', '.join(others)}: not on {fleet.release.id} yet, and old code cannot live "
-                f"with what is pending; deploy {fleet.release.id} there first"
-            )
-        again = f"fab deploy.finish --env={session.environment.name}"
+        session.probe()
+        if not blue_green.behind(_fleet(session)):
+            _refuse_none(session)
         confirm(session, yes)
+        again = f"fab deploy.finish --env={session.environment.name}"
         with session.run("deploy.finish") as run:
-            judged = ask_plan(session.transport, fleet.migration)
-            portion = migrating.with_new_code_only(judged, accepted, again)
-            portion = backed_up(session, fleet.migration, judged, portion)
+            fleet = _followed(run, again)
+            _refuse_others(fleet)
+            judged, portion = None, None
+            if session.environment.has_migrations:
+                judged = ask_plan(session.transport, fleet.migration)
+                portion = migrating.with_new_code_only(judged, accepted, again)
+                portion = backed_up(session, fleet.migration, judged, portion)
             if portion is None:
                 session.lines.write(_nothing(judged, fleet))
                 return
@@ -113,8 +114,34 @@ def finish_deploy(env: str, inventory: str, accepted: Sequence[str], yes: bool) 
         session.lines.write(f"applied: {', '.join(portion.names)}")
 
 
-def _nothing(judged: Judged, fleet: Fleet) -> str:
-    held = ", ".join(judged.pending)
+def _followed(run: Run, again: str) -> Fleet:
+    """The fleet, after the group that waits got the release too."""
+    fleet = _fleet(run.session)
+    behind = blue_green.behind(fleet)
+    if not behind:
+        return fleet
+    lacking = [each.name for each in behind if fleet.release.id not in each.facts.releases]
+    if lacking:
+        raise Refused(f"{fold(lacking)}: {fleet.release.id} is not there; bring it: "
+                      f"fab deploy --env={fleet.environment}")
+    plan = blue_green.follow(fleet)
+    show_plans(run.session, False, full=False, plans=[plan])
+    run.execute_or_fail(plan, again)
+    run.session.probe()
+    return _fleet(run.session)
+
+
+def _refuse_others(fleet: Fleet) -> None:
+    others = [each.name for each in fleet.targets if each.facts.current != fleet.release.id]
+    if others:
+        raise Refused(
+            f"{', '.join(others)}: not on {fleet.release.id} yet, and old code cannot live "
+            f"with what is pending; deploy {fleet.release.id} there first"
+        )
+
+
+def _nothing(judged: Judged | None, fleet: Fleet) -> str:
+    held = ", ".join(judged.pending if judged else ())
     return (f"these have to wait for the new code: {held}" if held
             else f"nothing is pending in {fleet.release.id}")
 
@@ -126,7 +153,16 @@ def _refuse_none(session: Session) -> None:
 
 
 def _serving(session: Session) -> Fleet:
-    """The fleet with the release that is current on the migration host."""
     _refuse_none(session)
     session.probe()
-    return session.fleet_of(session.deployed_on(session.environment.migration_host))
+    return _fleet(session)
+
+
+def _fleet(session: Session) -> Fleet:
+    """The fleet with the release that it serves: the migration host's, or the one of the group that
+    its balancer sends requests to."""
+    seen = looked(session, session.fleet_of(""))
+    authority = session.environment.migration_host
+    serving = [each.host for each in seen.targets if each.name in seen.rotating]
+    release = session.deployed_on(serving[0] if serving else authority)
+    return replace(session.fleet_of(release), rotating=seen.rotating)

@@ -136,7 +136,7 @@ TYPED = {
     "deploy --env=prod --inventory=nowhere":
         "--inventory=nowhere: no such folder; it holds the environments",
     "deploy --env=prod --strategy=roling":
-        "--strategy=roling: expected one of rolling, together",
+        "--strategy=roling: expected one of rolling, together, blue-green",
     "deploy --env=prod --hosts=wbe1":
         f"--hosts 'wbe1': no host or group wbe1 in prod; {THERE_ARE} Did you mean web1?",
     "status --env=prod --hosts=@wbe":
@@ -216,7 +216,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "app.name: expected text that matches ^[a-z][a-z0-9-]{0,30}$, got 'My Shop'")),
     "not a mapping": ({"wsgi": [1]}, ALL + "wsgi: expected a mapping of settings, got a list"),
     "one of several": ({"deploy": {"strategy": "roling"}},
-                       ALL + "deploy.strategy: expected 'rolling' or 'together', got 'roling'"),
+                       ALL + "deploy.strategy: expected 'rolling', 'together' or 'blue-green', got "
+                             "'roling'"),
     "no such moment": ({"hooks": {"before": {"rol": []}}}, ALL + (
         "hooks.before.rol: expected 'stage', 'stop', 'migrate', 'switch', 'start', 'roll', 'turn' "
         "or 'finish', got 'rol'")),

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fabfile.errors import Refused
-from fabfile.plan import Plan
+from fabfile.plan import Plan, Stage
+from fabfile.strategies import blue_green
 from fabfile.strategies.scheduling import paused
 from fabfile.strategies.stages import (
     confirm_stage,
@@ -27,8 +28,18 @@ STAYS = "the database stays as it is: migrations are not taken back"
 
 
 def plan(fleet: Fleet, notes: tuple[str, ...] = (STAYS,)) -> Plan:
-    parts = (*confirm_stage(fleet), *roll_stage(fleet), *finish_stage(fleet))
+    parts = (*_roll(fleet), *finish_stage(_arrived(fleet)))
     return Plan("rollback", fleet.environment, fleet.release.id, "rollback", parts, notes)
+
+
+def _roll(fleet: Fleet) -> tuple[Stage, ...]:
+    if fleet.deploy.strategy == "blue-green":
+        return blue_green.release_stages(fleet)
+    return (*confirm_stage(fleet), *roll_stage(fleet))
+
+
+def _arrived(fleet: Fleet) -> Fleet:
+    return blue_green.arrived(fleet) if fleet.deploy.strategy == "blue-green" else fleet
 
 
 def with_reverse(fleet: Fleet, knowing: Target, portion: Portion, closed: bool) -> Plan:
@@ -44,9 +55,9 @@ def with_reverse(fleet: Fleet, knowing: Target, portion: Portion, closed: bool) 
             *start_stages(fleet),
         )
     else:
-        rest = paused(fleet, reverse, (*confirm_stage(fleet), *roll_stage(fleet)))
+        rest = paused(fleet, reverse, _roll(fleet))
     return Plan("rollback", fleet.environment, fleet.release.id, "rollback",
-                (*rest, *finish_stage(fleet)))
+                (*rest, *finish_stage(fleet if closed else _arrived(fleet))))
 
 
 def choose(facts: list[HostFacts], environment: str, wanted: str | None) -> str:

@@ -49,15 +49,8 @@ def migrate_stage(
 
 def roll_stage(fleet: Fleet) -> list[Stage]:
     """Batch after batch: switch, restart, healthy; a host that fails is put back."""
-    turns = []
-    for number, target in enumerate(each for each in fleet.targets if not is_live(each)):
-        before = _turn_hooks(fleet, "before", target, number)
-        after = _turn_hooks(fleet, "after", target, number)
-        forward = (*drain(fleet, target), switch_step(target, target.release.id),
-                   *of_roles("restart", target), *undrain(fleet, target))
-        watched = _watched(fleet, target) if number == 0 else ()
-        back = put_back(fleet, target)
-        turns.append(Turn(target.name, (*before, *forward, *watched, *after), back))
+    changing = [each for each in fleet.targets if not is_live(each)]
+    turns = [change(fleet, target, number) for number, target in enumerate(changing)]
     risky = fleet.expand is not None and bool(fleet.expand.accepted)
     stage = Stage(
         "roll", "rolling", tuple(turns), sizes=fleet.deploy.sizes(len(turns)),
@@ -67,7 +60,21 @@ def roll_stage(fleet: Fleet) -> list[Stage]:
     return with_hooks(fleet, "roll", stage)
 
 
-def _watched(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+def change(fleet: Fleet, target: Target, number: int, behind: bool = True) -> Turn:
+    """One host's turn, the ``number``-th from 0; ``behind``: it is behind a balancer now."""
+    before = _turn_hooks(fleet, "before", target, number)
+    after = _turn_hooks(fleet, "after", target, number)
+    forward = (switch_step(target, target.release.id), *of_roles("restart", target))
+    if behind:
+        seen = watched(fleet, target) if number == 0 else ()
+        forward = (*drain(fleet, target), *forward, *undrain(fleet, target), *seen)
+    back = put_back(fleet, target)
+    if not behind:
+        back = tuple(step for step in back if not step.rotation)
+    return Turn(target.name, (*before, *forward, *after), back)
+
+
+def watched(fleet: Fleet, target: Target) -> tuple[Step, ...]:
     """What the canary has to show before the others follow."""
     canary = fleet.deploy.canary
     found: list[Step] = []

@@ -22,7 +22,8 @@ class Fleet:
     ``scheduler`` the one that runs the scheduler, if any (either may be outside of them).
     ``expand`` are the migrations that run before any host is switched, ``contract`` those that wait
     until no host runs the old code. ``skipped`` hosts did not answer and have to catch up.
-    ``balancers`` are the balancer hosts of each host."""
+    ``balancers`` are the balancer hosts of each host; ``rotating`` are the hosts that they all send
+    requests to, where that was asked."""
 
     environment: str
     targets: tuple[Target, ...]
@@ -32,6 +33,7 @@ class Fleet:
     balancers: Mapping[str, tuple[Host, ...]]
     scheduler: Target | None = None
     skipped: tuple[str, ...] = ()
+    rotating: frozenset[str] = frozenset()
     expand: Portion | None = None
     contract: Portion | None = None
 

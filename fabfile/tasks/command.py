@@ -21,7 +21,7 @@ OPTIONS = {
     "ref": "branch, tag or commit to deploy",
     "worktree": "deploy the work tree as it is, with its uncommitted changes",
     "dry_run": "show what would run; change nothing",
-    "strategy": "rolling or together (default: as in the inventory)",
+    "strategy": "rolling, together or blue-green (default: as in the inventory)",
     "maintenance": "stop everything while it migrates",
     "accept_risk": "run this migration (app.name) though it is not safe; once for each",
     "approved_plan": "only this plan of migrations may run: its hash, from fab migrations.sql",

@@ -20,7 +20,9 @@ from roles.role import Role, Step, Target
 from roles.settings import Settings
 from roles.wsgi import WsgiSettings
 
-What = Literal["drain", "undrain", "look"]
+What = Literal["drain", "undrain", "look", "flip"]
+# Drivers that can bring some in and take others out in one act.
+FLIPPING = ("haproxy", "nginx")
 # Beyond what a program waits for by its own account, so that it always says itself what is wrong.
 SLACK = 60
 FLAG = "OUT_OF_ROTATION_FILE"
@@ -224,6 +226,23 @@ def undrain(target: Target, balancers: Sequence[Host]) -> tuple[Step, ...]:
     return tuple(_steps("undrain", target, balancers))
 
 
+def flip(
+    enter: Sequence[Target], leave: Sequence[Target], balancers: Sequence[Host]
+) -> tuple[Step, ...]:
+    """Bring servers into rotation and take others out at the same moment, on every balancer.
+
+    For HAProxy and nginx (:data:`FLIPPING`).
+    """
+    target = enter[0]
+    settings = target.of(BalancerSettings, "balancer")
+    sides = {"enter": list(map(server_name, enter)), "leave": list(map(server_name, leave))}
+    told = {**_told("flip", target), **sides}
+    del told["server"]
+    return tuple(
+        Step("balancer.flip", each.name, (_program(settings.driver, told, each),),
+             timeout=2 * settings.up_deadline + SLACK, rotation=True) for each in balancers)
+
+
 def look(target: Target, balancers: Sequence[Host]) -> tuple[Step, ...]:
     """Ask every balancer for the state of all its servers: ``{"servers": [{"balancer", "server",
     "status", "up", "drained", ...}]}`` is the last line of each answer."""
@@ -264,30 +283,37 @@ def _actions(
 ) -> list[tuple[str, Action]]:
     """Where something happens, and what."""
     settings = target.of(BalancerSettings, "balancer")
-    waits: dict[str, Any] = {"deadline": settings.deadline, "up_deadline": settings.up_deadline,
-             "then": settings.then}
-    server = server_name(target)
-    there: dict[str, Any] = {
-        "backends": settings.backends, "server": server, "min_up": settings.min_up,
-    }
-    if settings.driver == "haproxy":
-        told = {"action": what, "socket": settings.haproxy.socket, **there, **waits}
-        return [(each.name, _program("haproxy", told, each)) for each in balancers]
-    if settings.driver == "nginx":
-        own = settings.nginx
-        told = {"action": what, "config": own.config, "test": own.test, "reload": own.reload,
-                "pid": own.pid, "port": settings.port, **there, **waits}
-        return [(each.name, _program("nginx", told, each)) for each in balancers]
+    if settings.driver in FLIPPING:
+        return [(each.name, _program(settings.driver, _told(what, target), each))
+                for each in balancers]
     if settings.driver == "health-file":
         return [(target.name, _program("healthfile", _health_file(what, target), target.host))]
     if settings.driver == "aws-target-group":
         return [(CONTROLLER, OnController(_aws(what, target).line))]
-    told = {"action": what, "server": server, "environment": _facts(target), **waits,
-            "lines": settings.command.model_dump(include={"drain", "undrain", "state"})}
+    told = {"action": what, "server": server_name(target), "environment": _facts(target),
+            "lines": settings.command.model_dump(include={"drain", "undrain", "state"}),
+            **_waits(settings)}
     if settings.command.on == "controller":
         return [(CONTROLLER, OnController(_here("balancing.command", told).line))]
     where = balancers if settings.command.on == "balancers" else (target.host,)
     return [(each.name, _program("command", told, each)) for each in where]
+
+
+def _told(what: What, target: Target) -> dict[str, Any]:
+    """What the programs for HAProxy and nginx are told."""
+    settings = target.of(BalancerSettings, "balancer")
+    own = settings.nginx
+    particular: dict[str, Any] = {"socket": settings.haproxy.socket}
+    if settings.driver == "nginx":
+        particular = {"config": own.config, "test": own.test, "reload": own.reload,
+                      "pid": own.pid, "port": settings.port}
+    return {"action": what, **particular, "backends": settings.backends,
+            "server": server_name(target), "min_up": settings.min_up, **_waits(settings)}
+
+
+def _waits(settings: BalancerSettings) -> dict[str, Any]:
+    return {"deadline": settings.deadline, "up_deadline": settings.up_deadline,
+            "then": settings.then}
 
 
 def _program(name: str, arguments: Mapping[str, Any], host: Host) -> OnHost:

@@ -31,11 +31,27 @@ class CanarySettings(Settings):
         return bool(self.seconds or self.command)
 
 
+class BlueGreenSettings(Settings):
+    """Two groups of hosts, of which one serves and the other waits."""
+
+    groups: list[str] = ["blue", "green"]
+    """The two groups. A balancer of theirs sends requests to one of them: the one that it is told
+    to."""
+
+    @field_validator("groups")
+    @classmethod
+    def _two(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != 2 or len(value) != 2:
+            raise ValueError("expected two different groups")
+        return value
+
+
 class DeploySettings(Settings):
     """The mapping ``deploy`` in the inventory."""
 
-    strategy: Literal["rolling", "together"] = "rolling"
-    """rolling: one host at a time, no downtime. together: stop all, migrate, start all."""
+    strategy: Literal["rolling", "together", "blue-green"] = "rolling"
+    """rolling: one host at a time, no downtime. together: stop all, migrate, start all. blue-green:
+    the group that waits gets the release, then the balancer flips to it."""
     batch: int | str | list[int | str] = 1
     """How many hosts are restarted at a time: a number, a share such as 25%, or a list of them,
     batch after batch; its last one goes on."""
@@ -48,6 +64,8 @@ class DeploySettings(Settings):
     on_failure: Literal["stop", "revert"] = "stop"
     """What happens then to hosts that were done: stop leaves them on the new release, revert puts
     them back, one at a time. After migrations that were accepted as a risk it always stops."""
+    blue_green: BlueGreenSettings = BlueGreenSettings()
+    """For blue-green."""
     confirm: bool = False
     """Whether a person has to confirm the plan, or say --yes."""
 

@@ -230,3 +230,18 @@ def test_what_is_not_there(nginx: Balancer, web: Web, tmp_path: Path) -> None:
     link.symlink_to(path)
     assert tell(nginx, web, "drain", config=str(link)).err == (
         f"{link}: is a link to {path}; name that one in balancer.nginx.config\n")
+
+
+def test_a_flip_from_one_group_to_the_other_is_one_reload(nginx: Balancer, web: Web) -> None:
+    assert down(tell(nginx, web, "drain", "web3"), web) == {"web3"}
+    name = {each: f"127.0.0.1:{web[each].port}" for each in web}
+    sides = [[name["web3"]], [name["web1"], name["web2"]]]
+    with Clients(nginx) as clients:
+        there = tell(nginx, web, "flip", port=0, enter=sides[0], leave=sides[1])
+        assert down(there, web) == {"web1", "web2"}
+        assert nginx.served_by() == {"web3"}
+        back = tell(nginx, web, "flip", port=0, enter=sides[1], leave=sides[0])
+        assert down(back, web) == {"web3"}
+        assert nginx.served_by() == {"web1", "web2"}
+    assert clients.lost == []
+    assert clients.answers > 20

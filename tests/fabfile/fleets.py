@@ -39,10 +39,12 @@ def open_fleet(
     hosts: Iterable[str] = ("web1", "web2", "web3"),
     own: Mapping[str, Mapping[str, Any]] | None = None,
     proxies: Iterable[str] = (),
+    groups: Mapping[str, Iterable[str]] | None = None,
     **changes: Mapping[str, Any],
 ) -> Environment:
     """An environment ``prod`` in ``folder``. ``changes`` go into the roles' settings, ``own`` are
-    variables of single hosts; ``proxies`` are hosts of the group proxy, without settings."""
+    variables of single hosts; ``proxies`` are hosts of the group proxy, without settings;
+    ``groups`` are more groups of the hosts."""
     variables = dict(SETTINGS)
     for role, values in changes.items():
         variables[role] = {**SETTINGS.get(role, {}), **values}
@@ -50,8 +52,10 @@ def open_fleet(
     (folder / "prod").mkdir(exist_ok=True)
     # JSON is YAML, and needs no thought about quoting.
     proxy: dict[str, Any] = {"hosts": {host: {} for host in proxies}}
-    groups = {"web": web, **({"proxy": proxy} if proxy["hosts"] else {})}
-    (folder / "prod" / "hosts.yml").write_text(json.dumps(groups))
+    listing = {"web": web, **({"proxy": proxy} if proxy["hosts"] else {})}
+    for name, members in (groups or {}).items():
+        listing[name] = {"hosts": {host: {} for host in members}}
+    (folder / "prod" / "hosts.yml").write_text(json.dumps(listing))
     return open_environment("prod", str(folder))
 
 

@@ -1,12 +1,13 @@
 """Take a server out of HAProxy's rotation and bring it back, over its runtime socket.
 
-ARGUMENTS: action (drain, undrain, look, watch), socket (a path, or a pattern where several
+ARGUMENTS: action (drain, undrain, look, watch, flip), socket (a path, or a pattern where several
 processes have one each), backends, server, min_up (a number or "50%"), deadline and up_deadline in
 seconds, then (fail, go-on, shut: what to do with sessions that outlast the deadline); for watch,
-seconds and percent: the share of requests that may fail meanwhile.
+seconds and percent: the share of requests that may fail meanwhile; for flip, instead of server,
+enter and leave: the servers that come into rotation, and those that go out at the same moment.
 
 Prints the state of all servers as JSON. A drain that fails has put the server back, as far as it
-can; an undrain that fails leaves it out.
+can; an undrain that fails leaves it out; a flip that fails has flipped back.
 """
 
 import csv
@@ -122,8 +123,8 @@ class Backend:
 class Server:
     """One server in all backends of all processes."""
 
-    def __init__(self, arguments):
-        self.arguments, self.name = arguments, arguments["server"]
+    def __init__(self, arguments, name):
+        self.arguments, self.name = arguments, name
         pattern = arguments["socket"]
         self.paths = sorted(glob.glob(pattern)) or [pattern]
 
@@ -147,9 +148,8 @@ class Server:
                                   self.name))
 
     def below_floor(self):
-        found = (each.below_floor(self.name, self.arguments["min_up"])
-                 for each in self.backends())
-        return next((wrong for wrong in found if wrong), None)
+        return _first(each.below_floor(self.name, self.arguments["min_up"])
+                      for each in self.backends())
 
     def busy(self):
         held = [each for each in self.records() if each["sessions"] or each["queue"]]
@@ -181,11 +181,15 @@ class Server:
                                                each["check"]) for each in ill) or None
 
 
-def drain(server, arguments):
+def _alone(server):
     folder = os.path.dirname(server.paths[0])
     if not os.path.isdir(folder):
         ask(server.paths[0], "show info")  # says what is wrong
-    with alone(folder, arguments["up_deadline"]):
+    return alone(folder, server.arguments["up_deadline"])
+
+
+def drain(server, arguments):
+    with _alone(server):
         server.refuse_maintenance()
         # A server that gets no requests anyway takes no capacity with it.
         if any(each["up"] for each in server.records()):
@@ -244,8 +248,44 @@ def watch(server, arguments):
              % (errors, requests, arguments["seconds"], arguments["percent"]))
 
 
+def flip(arguments):
+    """One line a process, so that no request meets a moment without servers, nor one with both."""
+    enter, leave = ([Server(arguments, name) for name in arguments[side]]
+                    for side in ("enter", "leave"))
+    with _alone(enter[0]):
+        for server in [*enter, *leave]:
+            server.refuse_maintenance()
+        wrong = wait(arguments["up_deadline"], lambda: _first(each.not_checked() for each in enter))
+        if wrong:
+            fail("nothing was flipped: after %g s %s" % (arguments["up_deadline"], wrong))
+        _turn(enter, leave, arguments["backends"])
+        wrong = wait(arguments["up_deadline"], lambda: _first(each.not_up() for each in enter))
+        if wrong:
+            _turn(leave, enter, arguments["backends"])
+            fail("flipped back, as after %g s %s" % (arguments["up_deadline"], wrong))
+
+
+def _turn(enter, leave, backends):
+    for path in enter[0].paths:
+        orders = ["set server %s/%s state %s" % (backend, server.name, state)
+                  for servers, state in ((enter, "ready"), (leave, "drain"))
+                  for server in servers for backend in backends]
+        order(path, "; ".join(orders))
+    for servers, drained in ((enter, False), (leave, True)):
+        for server in servers:
+            server.read_back(drained)
+
+
+def _first(found):
+    return next((wrong for wrong in found if wrong), None)
+
+
 def main(arguments):
-    server = Server(arguments)
+    if arguments["action"] == "flip":
+        flip(arguments)
+        server = Server(arguments, arguments["enter"][0])
+    else:
+        server = Server(arguments, arguments["server"])
     if arguments["action"] == "drain":
         drain(server, arguments)
     elif arguments["action"] == "undrain":

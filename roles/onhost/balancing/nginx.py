@@ -1,8 +1,9 @@
 """Take a server out of nginx's rotation and bring it back: `down` in its upstream, and a reload.
 
-ARGUMENTS: action (drain, undrain, look), config (the file with the upstreams), backends (the
+ARGUMENTS: action (drain, undrain, look, flip), config (the file with the upstreams), backends (the
 upstreams), server, port (0: any), min_up, deadline and up_deadline in seconds, then (fail, go-on),
-test and reload (shell lines), pid (the file with the master's process id).
+test and reload (shell lines), pid (the file with the master's process id); for flip, instead of
+server, enter and leave: the servers that come in, and those that go down with the same reload.
 
 A test that fails, or a reload without effect, leaves the file as it was. Old workers finish their
 requests; a drain waits for them. Prints the state of all servers as JSON.
@@ -112,9 +113,12 @@ class Nginx:
                 fail("%s: no upstream %s with servers" % (self.config.path, upstream))
         return found
 
-    def wanted(self, found):
-        """The lines of our server: one in each upstream."""
-        name, port = self.arguments["server"], self.arguments["port"]
+    def wanted(self, found, names):
+        """The lines of these servers: one for each in each upstream."""
+        return [line for name in names for line in self._lines(found, name)]
+
+    def _lines(self, found, name):
+        port = self.arguments["port"]
         chosen = []
         for upstream in self.arguments["backends"]:
             inside = [each for each in found if each.upstream == upstream]
@@ -143,17 +147,17 @@ class Nginx:
             if wrong:
                 fail("%s stays in rotation: %s" % (ours.address, wrong))
 
-    def put(self, down):
+    def put(self, up=(), down=(), floor=True):
         """Change the file and make nginx read it; the workers from before."""
         old = self.config.read()
         found = self.servers(old)
-        chosen = self.wanted(found)
-        if down:
-            self.refuse_floor(found, chosen)
+        if down and floor:
+            self.refuse_floor(found, self.wanted(found, down))
         before = workers(self.arguments["pid"])
         if not before:
             fail("%s: no worker of nginx's master process is to be seen" % self.arguments["pid"])
-        new = changed(old, chosen, down)
+        new = changed(old, self.wanted(found, up), False)
+        new = changed(new, self.wanted(self.servers(new), down), True)
         # Also where the file says it already: only a reload makes sure that nginx has read it.
         if new != old:
             self.config.write(new)
@@ -165,7 +169,9 @@ class Nginx:
         if wait(RELOAD_SECONDS, lambda: None if self._fresh(before) else "old"):
             self._restore(old, new, "%s: no new worker process came within %d s; nginx's error "
                                     "log says why" % (self.arguments["reload"], RELOAD_SECONDS))
-        if any(each.down != down for each in self.wanted(self.servers(self.config.read()))):
+        after = self.servers(self.config.read())
+        if (any(each.down for each in self.wanted(after, up))
+                or not all(each.down for each in self.wanted(after, down))):
             fail("%s: was changed by somebody else meanwhile" % self.config.path)
         return before
 
@@ -192,17 +198,22 @@ class Nginx:
 
 
 def main(arguments):
-    nginx = Nginx(arguments)
-    if arguments["action"] != "look":
+    nginx, action = Nginx(arguments), arguments["action"]
+    if action != "look":
         if not os.path.isdir(nginx.config.folder):
             nginx.config.read()
         with alone(nginx.config.folder, arguments["up_deadline"]):
-            before = nginx.put(arguments["action"] == "drain")
-        if arguments["action"] == "drain":
+            if action == "flip":
+                nginx.put(arguments["enter"], arguments["leave"], floor=False)
+            elif action == "drain":
+                before = nginx.put(down=[arguments["server"]])
+            else:
+                nginx.put([arguments["server"]])
+        if action == "drain":
             busy = wait(arguments["deadline"], lambda: nginx.finishing(before))
             if busy and arguments["then"] == "fail":
                 with alone(nginx.config.folder, arguments["up_deadline"]):
-                    nginx.put(False)
+                    nginx.put([arguments["server"]])
                 fail("not drained after %g s, so it is back in rotation: %s"
                      % (arguments["deadline"], busy))
             if busy:
