@@ -2,7 +2,18 @@
 
 from invoke import Collection
 
-from fabfile.tasks import backup, checks, deploy, fleet, hosts, lab, manage, migrations, service
+from fabfile.tasks import (
+    backup,
+    checks,
+    deploy,
+    fleet,
+    hosts,
+    lab,
+    maintenance,
+    manage,
+    migrations,
+    service,
+)
 
 ns = Collection()
 for _task in (
@@ -27,4 +38,5 @@ _backup.add_task(backup.list_, name="list")
 _backup.add_task(backup.drill)
 ns.add_collection(_backup)
 ns.add_collection(Collection.from_module(hosts))
+ns.add_collection(Collection.from_module(maintenance))
 ns.add_collection(Collection.from_module(lab))

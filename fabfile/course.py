@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -15,9 +15,19 @@ from pydantic import ValidationError
 from fabfile.agreement import agree, contract
 from fabfile.display import plans as text
 from fabfile.display.lines import fold
-from fabfile.engine import rotation
+from fabfile.engine import closing, rotation
+from fabfile.engine.journal import read
 from fabfile.engine.source import Source
-from fabfile.errors import Pending, Refused, Unavailable, UsageError
+from fabfile.errors import (
+    FabfleetError,
+    Failed,
+    Interrupted,
+    Pending,
+    Refused,
+    Unavailable,
+    UsageError,
+)
+from fabfile.maintenance import lines as page_lines
 from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
 from fabfile.strategies import blue_green, contracting, rolling, staging, together
@@ -88,8 +98,10 @@ def carry_out(wish: Wish) -> None:
                 raise
             plan, *later = _release_plans(fleet)
             show_plans(session, False, full=False, plans=[plan, *later])
-            run.execute_or_fail(plan, again)
+            with said_if_closed(session, fleet):
+                run.execute_or_fail(plan, again)
             _done(session, fleet, plan, time.monotonic() - started)
+            _tell_downtime(run, fleet)
             try:
                 contract(run, fleet)
             except Pending:
@@ -99,6 +111,32 @@ def carry_out(wish: Wish) -> None:
         if fleet.skipped:
             raise Pending(f"{', '.join(fleet.skipped)} did not answer and has to catch up, when it "
                           f"does: {replace(wish, skip_unreachable=False).again(fleet.environment)}")
+
+
+@contextmanager
+def said_if_closed(session: Session, fleet: Fleet) -> Iterator[None]:
+    """Whoever is told of a failure is told, too, that visitors see the page, and the ways out."""
+    try:
+        yield
+    except (Failed, Interrupted) as error:
+        try:
+            closed = closing.look(session.transport, fleet.site)
+        except FabfleetError:
+            closed = None  # it was cut off, or nobody answers, which is told already
+        if fleet.site is None or closed is None:
+            raise
+        told = "\n".join(page_lines(fleet.site, closed, fleet.environment))
+        raise type(error)(f"{error}\n{told}") from None
+
+
+def _tell_downtime(run: Run, fleet: Fleet) -> None:
+    """From the moment when all saw the page until all saw the site."""
+    events = [each for each in read(run.runner.journal.path) if each["event"] == "finished"]
+    closed = [each["at"] for each in events if each["step"] == "maintenance.close"]
+    opened = [each["at"] for each in events if each["step"] == "maintenance.open"]
+    if opened:
+        since = fleet.closed.since if fleet.closed else max(closed)
+        run.session.lines.write(f"closed for {max(opened) - since:.1f} s")
 
 
 def _tell(wish: Wish, session: Session, fleet: Fleet, left: Portion | None = None) -> None:
@@ -144,7 +182,9 @@ def _release_plans(fleet: Fleet) -> list[Plan]:
 
 
 def looked(session: Session, fleet: Fleet) -> Fleet:
-    """The fleet with what its balancers say, where the strategy has to know."""
+    """The fleet with what stands in front of it says: whether it is closed and, where the strategy
+    has to know, who gets requests."""
+    fleet = replace(fleet, closed=closing.look(session.transport, fleet.site))
     if fleet.deploy.strategy != "blue-green":
         return fleet
     return replace(fleet, rotating=rotation.rotating(

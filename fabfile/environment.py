@@ -13,15 +13,17 @@ from fabfile.errors import InventoryError, UsageError
 from inventories.load import load
 from inventories.model import Host, Inventory
 from roles.app import AppSettings
-from roles.balancer import BalancerSettings, hosts_of
+from roles.balancer import BalancerSettings, hosts_of, named_hosts
 from roles.deploy import DeploySettings
 from roles.hooks import CONTROLLER, HooksSettings
+from roles.maintenance import MaintenanceSettings, Site
 from roles.migrations import MigrationsSettings
 from roles.registry import roles
 from roles.release import ReleaseSettings
 from roles.role import Paths
 from roles.scheduler import SchedulerSettings, runs_on
 from roles.settings import Settings, read
+from roles.wsgi import WsgiSettings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -83,6 +85,20 @@ class Environment:
         """The one host that runs the scheduler, or none."""
         return tuple(host for host in self.hosts
                      if runs_on(self.of(SchedulerSettings, "scheduler", host), host))
+
+    @property
+    def site(self) -> Site | None:
+        """What can be closed for maintenance, or None. Raises :class:`InventoryError`."""
+        settings = self.of(MaintenanceSettings, "maintenance")
+        if settings.driver == "none":
+            return None
+        first = self.hosts[0]
+        if not self.app.urls:
+            raise InventoryError(f"{first.where('app', 'urls')}: missing; name the site's address, "
+                                 f"which shows whether it is closed")
+        hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
+        health = self.of(WsgiSettings, "wsgi").health.path
+        return Site(self.key, settings, hosts, self.app.urls[0], health)
 
     @property
     def hooks(self) -> HooksSettings:
@@ -170,6 +186,7 @@ def open_environment(environment: str | None, inventory: str | None = None) -> E
     _check_scheduler(result)
     for host in result.hosts:
         result.balancers(host)
+    _ = result.site  # every problem shows now, not at the first maintenance
     return result
 
 
@@ -195,7 +212,7 @@ def _check_agreement(environment: Environment) -> None:
     """What the whole fleet shares must not differ from host to host."""
     first = environment.hosts[0]
     for host in environment.hosts[1:]:
-        for role in ("release", "hooks", "deploy"):
+        for role in ("release", "hooks", "deploy", "maintenance"):
             if environment.settings[host.name][role] != environment.settings[first.name][role]:
                 raise InventoryError(
                     f"{host.where(role)}: differs from the one of {first.name} "

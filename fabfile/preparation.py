@@ -20,6 +20,7 @@ from roles.app import AppSettings
 from roles.backup import BackupSettings
 from roles.balancer import BalancerSettings, sudo_rules
 from roles.command import as_root, command
+from roles.maintenance import seeds
 from roles.onhost import ship
 from roles.registry import roles
 from roles.role import HostFacts, Release, Setup, Target
@@ -61,6 +62,7 @@ def arguments(environment: Environment, host: Host) -> dict[str, object]:
         "sudoers": [_sudoers(app), rules + _rules(environment, host, deploy)],
         "private": _private_folders(environment, host),
         "sockets": _sockets(environment, host),
+        "page": _page(environment, host),
     }
 
 
@@ -80,6 +82,7 @@ def _of_balancer(environment: Environment, host: Host) -> dict[str, object]:
         "sudoers": [_sudoers(app), head + _rules(environment, host, deploy)],
         "private": [],
         "sockets": _sockets(environment, host),
+        "page": _page(environment, host),
     }
 
 
@@ -88,8 +91,10 @@ def _sudoers(app: AppSettings) -> str:
 
 
 def balancer_hosts(environment: Environment) -> list[Host]:
-    """The hosts of all balancers that get no code themselves."""
+    """The hosts of all balancers, and of whatever shows the page of a maintenance, that get no code
+    themselves."""
     found = {each.name: each for host in environment.hosts for each in environment.balancers(host)}
+    found |= {each.name: each for each in environment.site.hosts} if environment.site else {}
     return [each for each in found.values() if each not in environment.hosts]
 
 
@@ -111,7 +116,18 @@ def _rules(environment: Environment, host: Host, deploy: str) -> str:
 def _sockets(environment: Environment, host: Host) -> list[str]:
     found = [each.haproxy.socket for each in _balancing(environment, host)
              if each.driver == "haproxy"]
+    site = environment.site
+    if site and host in site.hosts and site.settings.driver == "haproxy":
+        found.append(site.settings.socket)
     return list(dict.fromkeys(found))
+
+
+def _page(environment: Environment, host: Host) -> dict[str, object] | None:
+    """Where the page of a maintenance lies, and what the server has to find there at its start."""
+    site = environment.site
+    if site is None or host not in site.hosts:
+        return None
+    return {"folder": site.folder, "files": seeds(site.settings.driver)}
 
 
 def _private_folders(environment: Environment, host: Host) -> list[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from shlex import quote
 
 from fabfile.display.lines import Lines, screen
-from fabfile.engine import probe, secrets, source, wheels
+from fabfile.engine import closing, probe, secrets, source, wheels
 from fabfile.engine.fleet import FleetTransport, everywhere
-from fabfile.engine.journal import Journal, new_run_id
+from fabfile.engine.journal import Journal, new_run_id, operator
 from fabfile.engine.lock import FleetLock, describe
 from fabfile.engine.outcome import Kind, Outcome
 from fabfile.engine.run import Result, Runner, interruptible
@@ -184,6 +184,8 @@ class Session:
                        for host in self.environment.hosts},
             scheduler=targets.get(scheduler[0]) if scheduler else None,
             skipped=self.skipped,
+            site=closing.site(self.environment),
+            who=operator(),
         )
 
     def refuse_problems(self, fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -110,8 +110,12 @@ class Runner:
                for each in result.failures):
             self._tell("note", "what was lost may still run, so nothing is started again")
             return
+        well = True
         for stage, step in steps:
+            if step.if_well and not well:
+                continue
             outcome = self.step(stage, step)
+            well = well and bool(outcome)
             if not outcome:
                 result.failures.append(Failure(stage.name, step, outcome, "", None, step.host))
 
@@ -276,7 +280,7 @@ class Runner:
         for name, secret in action.secrets.items():
             files[name] = secrets.resolve(secret).encode()
         arguments: dict[str, Any] = dict(action.arguments)
-        if action.program == "job":
+        if action.program == "job" or "run" in arguments:
             arguments["run"] = self.journal.run
         line = ship.line(action.interpreter).line
         return line, ship.package(action.program, arguments, files)
@@ -291,6 +295,8 @@ class Runner:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
         ) as process:
             self._hooks.add(process)
+            if self.aborted:  # it came before the hook was to be seen
+                _end_group(process)
             try:
                 out, err = process.communicate(timeout=step.timeout)
             except subprocess.TimeoutExpired:
@@ -344,10 +350,15 @@ class Runner:
                 self.lock.abandon()
             self.transport.close()
             for process in list(self._hooks):
-                os.killpg(process.pid, signal.SIGTERM)
+                _end_group(process)
             return
         self.stopping = True
         self._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(process.pid, signal.SIGTERM)
 
 
 def _taken_out(turn: Turn) -> tuple[Step, ...]:

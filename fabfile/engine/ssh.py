@@ -343,12 +343,15 @@ class SshTransport:
         self._links: dict[str, tuple[CheckedConnection, Pulse]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._over = False
 
     def connection(self, host: Host) -> CheckedConnection:
         """Raises :class:`CannotConnect`."""
         with self._guard:
             lock = self._locks.setdefault(host.name, threading.Lock())
         with lock:
+            if self._over:
+                raise CannotConnect(Kind.UNREACHABLE, "the run is over; nothing more is asked")
             known = self._links.get(host.name)
             if known and known[0].is_connected:
                 return known[0]
@@ -432,7 +435,9 @@ class SshTransport:
         return ChannelStream(channel)
 
     def close(self) -> None:
-        for link, pulse in self._links.values():
+        """For good: what was about to ask a host does not get there any more."""
+        self._over = True
+        for link, pulse in list(self._links.values()):
             pulse.stop()
             link.close()
         self._links.clear()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fabfile.lab import images, keys, mounts, services
 from fabfile.lab.model import LabError, LabHost
+from roles.maintenance import seeds
 
 NETWORK_FILE = """\
 [Match]
@@ -74,7 +75,7 @@ def furnish(disk: Disk, host: LabHost, around: Neighbourhood) -> None:
         with (disk.root / "etc/redis/redis.conf").open("a") as settings:
             settings.write(services.REDIS_CONF)
     if "proxy" in host.groups:
-        (disk.root / "etc/haproxy/haproxy.cfg").write_text(services.haproxy_config(around.hosts))
+        _haproxy(disk.root, around)
     disk.mark_furnished()
 
 
@@ -106,6 +107,16 @@ def _postgresql(root: Path, host: LabHost, around: Neighbourhood) -> None:
         _write(cluster / "conf.d/lab.conf", services.POSTGRESQL_CONF, 0o644)
         with (cluster / "pg_hba.conf").open("a") as access:
             access.write(services.postgresql_access(around.network))
+
+
+def _haproxy(root: Path, around: Neighbourhood) -> None:
+    site = services.maintenance_site(around.lab)
+    folder = root / site.folder.lstrip("/")
+    folder.mkdir(parents=True)
+    for name in seeds(site.settings.driver):
+        (folder / name).touch()
+    config = services.haproxy_config(around.hosts, around.lab)
+    (root / "etc/haproxy/haproxy.cfg").write_text(config)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

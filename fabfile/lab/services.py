@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network
 
 from fabfile.lab.model import LabHost
+from roles.maintenance import MaintenanceSettings, Site, config
 
 WEB_PORT = 8000
 
@@ -40,8 +41,14 @@ def postgresql_access(network: IPv4Network) -> str:
     return f"host all all {network} scram-sha-256\n"
 
 
-def haproxy_config(hosts: Sequence[LabHost]) -> str:
-    """One backend ``web`` with every host of the group ``web``."""
+def maintenance_site(lab: str) -> Site:
+    """The sample site, as the environment that is called like the lab can close it."""
+    settings = MaintenanceSettings(driver="haproxy")
+    return Site(f"shop-{lab}", settings, (), "http://localhost/", "/healthz")
+
+
+def haproxy_config(hosts: Sequence[LabHost], lab: str) -> str:
+    """One backend ``web`` with every host of the group ``web``, and what can close the site."""
     servers = "".join(
         f"    server {host.name} {host.address}:{WEB_PORT}\n"
         for host in hosts
@@ -69,6 +76,7 @@ defaults
 
 frontend http
     bind :80
+{config(maintenance_site(lab))}
     default_backend web
 
 backend web

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fabfile.errors import Refused
 from fabfile.plan import Plan, Stage
-from fabfile.strategies import blue_green
+from fabfile.strategies import blue_green, closing
 from fabfile.strategies.scheduling import paused
 from fabfile.strategies.stages import (
     confirm_stage,
@@ -17,9 +17,9 @@ from fabfile.strategies.stages import (
     migrate_stage,
     roll_stage,
     start_stages,
-    stop_stages,
 )
 from fabfile.strategies.targets import Fleet
+from fabfile.strategies.together import closed_stages
 from roles.migrations import Portion
 from roles.release import switch_step
 from roles.role import HostFacts, Target
@@ -28,7 +28,7 @@ STAYS = "the database stays as it is: migrations are not taken back"
 
 
 def plan(fleet: Fleet, notes: tuple[str, ...] = (STAYS,)) -> Plan:
-    parts = (*_roll(fleet), *finish_stage(_arrived(fleet)))
+    parts = (*_roll(fleet), *closing.left_closed(fleet), *finish_stage(_arrived(fleet)))
     return Plan("rollback", fleet.environment, fleet.release.id, "rollback", parts, notes)
 
 
@@ -48,11 +48,12 @@ def with_reverse(fleet: Fleet, knowing: Target, portion: Portion, closed: bool) 
     reverse = migrate_stage(replace(fleet, migration=knowing), portion, "reverse")
     if closed:
         rest = (
-            *stop_stages(fleet),
+            *closed_stages(fleet),
             *for_good(reverse),
             *each_stage(fleet, "switch", "parallel",
                         lambda target: [switch_step(target, target.release.id)]),
             *start_stages(fleet),
+            *closing.open_stages(fleet),
         )
     else:
         rest = paused(fleet, reverse, _roll(fleet))

@@ -140,8 +140,7 @@ def stop_stages(fleet: Fleet) -> list[Stage]:
     tasks = [Turn(target.name, _tasks_stop(target)) for target in fleet.targets]
     outside = fleet.scheduler_outside
     tasks += [Turn(outside.name, (scheduler.stop(outside),))] if outside else []
-    again = tuple(step for target in fleet.targets for step in start_again(target))
-    again += (scheduler.start(outside),) if outside else ()
+    again = start_all_again(fleet)
     found = [*stages("stop-tasks", "parallel", tasks),
              *each_stage(fleet, "stop", "parallel", lambda target: of_roles("stop", target))]
     return [replace(found[0], resume=again), *found[1:]] if found else []
@@ -158,6 +157,13 @@ def start_stages(fleet: Fleet) -> list[Stage]:
     return [*each_stage(fleet, "start", "rolling", lambda target: (
                 *of_roles("start", target), *undrain(fleet, target))),
             *stages("scheduler-start", "once", last)]
+
+
+def start_all_again(fleet: Fleet) -> tuple[Step, ...]:
+    """What was stopped serves and works again, on every host."""
+    outside = fleet.scheduler_outside
+    return (*(step for target in fleet.targets for step in start_again(target)),
+            *((scheduler.start(outside),) if outside else ()))
 
 
 def start_again(target: Target) -> tuple[Step, ...]:

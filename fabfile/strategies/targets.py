@@ -11,6 +11,7 @@ from fabfile.environment import Environment
 from inventories.model import Host
 from roles.deploy import DeploySettings
 from roles.hooks import HooksSettings
+from roles.maintenance import Closed, Site
 from roles.migrations import Portion
 from roles.registry import roles
 from roles.role import HostFacts, Release, Target, Wheelhouse
@@ -23,7 +24,8 @@ class Fleet:
     ``expand`` are the migrations that run before any host is switched, ``contract`` those that wait
     until no host runs the old code. ``skipped`` hosts did not answer and have to catch up.
     ``balancers`` are the balancer hosts of each host; ``rotating`` are the hosts that they all send
-    requests to, where that was asked."""
+    requests to, where that was asked. ``site`` is what can be closed, and ``closed`` how it is
+    closed now; ``who`` runs this."""
 
     environment: str
     targets: tuple[Target, ...]
@@ -34,6 +36,9 @@ class Fleet:
     scheduler: Target | None = None
     skipped: tuple[str, ...] = ()
     rotating: frozenset[str] = frozenset()
+    site: Site | None = None
+    closed: Closed | None = None
+    who: str = ""
     expand: Portion | None = None
     contract: Portion | None = None
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fabfile.plan import Plan, Stage
+from fabfile.strategies import closing
 from fabfile.strategies.stages import (
     each_stage,
     finish_stage,
     for_good,
     migrate_stage,
     put_back,
-    start_again,
+    start_all_again,
     start_stages,
     stop_stages,
 )
 from fabfile.strategies.targets import Fleet, is_live
+from roles import migrations
 from roles.release import switch_step
 
 
@@ -25,19 +27,35 @@ def plan(fleet: Fleet) -> Plan:
 
         return nothing_to_restart(fleet)
     parts = (
-        *stop_stages(fleet),
+        *closed_stages(fleet),
         *_migrate_or_serve_again(fleet),
         *for_good(each_stage(fleet, "switch", "parallel",
                              lambda target: [switch_step(target, target.release.id)])),
         *_start_or_go_back(fleet),
+        *closing.open_stages(fleet),
         *finish_stage(fleet),
     )
     return Plan("release", fleet.environment, fleet.release.id, "together", parts)
 
 
+def closed_stages(fleet: Fleet) -> list[Stage]:
+    """Tasks end while the site still serves; then the page comes, and everything stops. Until
+    something else follows, the way back starts all of it again and takes the page away."""
+    again = (*start_all_again(fleet), *closing.way_open(fleet))
+    stopping = [replace(stage, resume=again) if stage.resume else stage
+                for stage in stop_stages(fleet)]
+    page = [replace(stage, resume=again) for stage in closing.close_stage(fleet)]
+    tasks = [stage for stage in stopping if stage.name == "stop-tasks"]
+    return [*tasks, *page, *(stage for stage in stopping if stage not in tasks)]
+
+
 def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
-    """Nothing was switched yet, so where migrating fails all hosts serve again what they had."""
-    again = tuple(step for target in fleet.targets for step in start_again(target))
+    """Nothing was switched yet, so where migrating fails before it has changed anything, all hosts
+    serve again what they had. Where it has, nobody starts old code: the site stays closed."""
+    again = (*start_all_again(fleet), *closing.way_open(fleet))
+    if fleet.expand and again:
+        again = (*migrations.untouched(fleet.migration, fleet.expand),
+                 *(replace(step, if_well=True) for step in again))
     return [replace(stage, turns=tuple(replace(turn, recover=again) for turn in stage.turns))
             for stage in for_good(migrate_stage(fleet, fleet.expand))]
 
@@ -52,7 +70,8 @@ def _start_or_go_back(fleet: Fleet) -> list[Stage]:
     started = start_stages(fleet)
     if fleet.pending:
         return started
-    everybody = tuple(step for target in fleet.targets for step in put_back(fleet, target))
+    everybody = (*(step for target in fleet.targets for step in put_back(fleet, target)),
+                 *closing.way_open(fleet))
     first = fleet.targets[0].name
     own = {target.name: put_back(fleet, target) for target in fleet.targets}
     return [

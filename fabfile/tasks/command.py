@@ -31,6 +31,8 @@ OPTIONS = {
     "skip_unreachable": "leave out hosts that do not answer; they have to catch up later",
     "to": "the release to go back to (default: the last good one)",
     "reason": "why",
+    "until": "the expected end: 90m, 2h, or \"2026-12-01 02:00 Europe/London\"",
+    "allow": "addresses for which it stays open, as in 192.0.2.7,198.51.100.0/24",
     "host": "the host's name",
     "user": "who logs in to prepare the hosts: root, or a user with sudo (default: root)",
     "replace": "accept a changed key too",

@@ -194,22 +194,29 @@ def hosts_of(settings: BalancerSettings, host: Host, inventory: Inventory) -> tu
 
     Raises :class:`InventoryError` where a name is neither a host nor a group.
     """
-    from inventories.errors import InventoryError
-
     if not settings.has_hosts or not set(settings.groups) & set(host.groups):
         return ()
+    return named_hosts(settings.hosts, inventory, host.where("balancer", "hosts"))
+
+
+def named_hosts(names: Sequence[str], inventory: Inventory, where: str) -> tuple[Host, ...]:
+    """The hosts of these names, or of groups of these names; ``where`` they are named.
+
+    Raises :class:`InventoryError` where a name is neither, and where there are none.
+    """
+    from inventories.errors import InventoryError
+
     found: dict[str, Host] = {}
-    for name in settings.hosts:
+    for name in names:
         if name in inventory.hosts:
             found[name] = inventory.hosts[name]
         elif name in inventory.groups:
             found.update({each.name: each for each in inventory.group(name)})
         else:
-            raise InventoryError(f"{host.where('balancer', 'hosts')}: no host or group {name}; "
-                                 f"name those that run the balancer")
+            raise InventoryError(f"{where}: no host or group {name}; name those that it runs on")
     if not found:
-        raise InventoryError(f"{host.where('balancer', 'hosts')}: no hosts in "
-                             f"{', '.join(settings.hosts) or 'it'}; {settings.driver} needs one")
+        raise InventoryError(f"{where}: no hosts in {', '.join(names) or 'it'}; there has to be "
+                             f"one")
     return tuple(found.values())
 
 

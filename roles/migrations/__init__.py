@@ -96,6 +96,18 @@ def apply(target: Target, portion: Portion) -> Step:
     )
 
 
+def untouched(target: Target, portion: Portion) -> tuple[Step, ...]:
+    """Look whether a failed job has left the databases as they were. Nobody can tell that of a
+    command that is not Django's own."""
+    settings = target.of(MigrationsSettings, "migrations")
+    if settings.command[:2] != MANAGE:
+        return ()
+    only = {alias: list(names) for alias, names in portion.only.items()}
+    arguments = {"env": settings.env, "only": only, "back": bool(portion.back)}
+    action = OnHost("migrating.untouched", arguments, interpreter=_python(target))
+    return (Step("migrations.untouched", target.name, (action,), timeout=120),)
+
+
 def ask(target: Target, **more: Any) -> OnHost:
     """Ask the release what its databases lack and what that means; reads only.
 
@@ -113,4 +125,5 @@ def _python(target: Target) -> Command:
 
 role = Migrations()
 
-__all__ = ["Judged", "Migrations", "MigrationsSettings", "Portion", "apply", "ask", "role"]
+__all__ = ["Judged", "Migrations", "MigrationsSettings", "Portion", "apply", "ask", "role",
+           "untouched"]

@@ -31,7 +31,9 @@ class Shipped(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return "%s.py" % name
 
 
-def become(name, sources, module, arguments):
+def become(name, sources, module, arguments, files):
     """Import the package and run its module's ``main``."""
+    if files:
+        arguments = dict(arguments, files=files)
     sys.meta_path.insert(0, Shipped(name, sources))
     importlib.import_module("%s.%s" % (name, module)).main(arguments)

@@ -5,12 +5,16 @@ management command start through it, so all of them see the same environment.
 
     launch.py [--release ID] [--env NAME=VALUE ...] NAME       a command named in runtime.json
     launch.py [--release ID] [--env NAME=VALUE ...] -- ARGV    any other
+
+As the script of mod_wsgi it makes that process one of the current release.
 """
 
 import fcntl
+import importlib
 import json
 import os
 import pwd
+import site
 import sys
 
 # What systemd hands to a service and the service must get.
@@ -82,9 +86,9 @@ def hold(folder):
     os.set_inheritable(lock, True)
 
 
-def main(argv):
+def find(instance, extra):
+    """(instance, its runtime, its environment); without an instance that of what is current."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    instance, extra, rest = parse(argv)
     if instance is None:
         try:
             instance = os.path.basename(os.readlink(os.path.join(root, "current")))
@@ -113,6 +117,12 @@ def main(argv):
     environment["PATH"] = path
     # Whatever goes through a shell, such as the script of a console command, gets it anyway.
     environment["PWD"] = runtime["directory"]
+    return instance, runtime, environment
+
+
+def main(argv):
+    instance, extra, rest = parse(argv)
+    instance, runtime, environment = find(instance, extra)
     if len(rest) > 1 and rest[0] == "--":
         command = rest[1:]
     elif rest and rest[0] in runtime["commands"]:
@@ -121,12 +131,32 @@ def main(argv):
     else:
         fail("expected one of %s, or -- and a command" % ", ".join(sorted(runtime["commands"])))
     os.chdir(runtime["directory"])
-    os.environ["PATH"] = path
+    os.environ["PATH"] = environment["PATH"]
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - there is no shell to want
     except OSError as error:
         fail("cannot start %s: %s" % (command[0], error.strerror))
 
 
+def within():
+    """The application, in this very process, which belongs to the release from now on."""
+    _, runtime, environment = find(None, {})
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.dont_write_bytecode = True
+    os.chdir(runtime["directory"])
+    known = list(sys.path)
+    if runtime.get("venv"):
+        version = "python%d.%d" % sys.version_info[:2]
+        site.addsitedir(os.path.join(runtime["venv"], "lib", version, "site-packages"))
+    # The host's own packages come last.
+    own = [path for path in sys.path if path not in known]
+    sys.path[:] = [runtime["directory"], *own, *known]
+    module, _, name = runtime["commands"]["wsgi"][1].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 if __name__ == "__main__":
     main(sys.argv[1:])
+elif __name__.startswith("_mod_wsgi_"):
+    application = within()

@@ -3,7 +3,8 @@
 ARGUMENTS: root (empty on a host that gets no code), deploy, service (users), packages, programs and
 units ({path: text}), gone (paths of units that must not be there), sudoers ([path, text]), private
 (folders that only the service's user may look into), sockets (of HAProxy, or patterns of them: the
-deploy user joins their group).
+deploy user joins their group), page (null, or the folder of a maintenance's page and the names of
+files that have to be in it).
 Prints a line for everything that it changed.
 """
 
@@ -88,6 +89,25 @@ def sockets():
             if deploy not in grp.getgrgid(status.st_gid).gr_mem:
                 run("usermod", "--append", "--groups", group.gr_name, deploy)
                 changed.append("%s is in the group %s" % (deploy, group.gr_name))
+
+
+def page():
+    """The page of a maintenance lies where the deploy user writes and the server reads."""
+    told = ARGUMENTS["page"]
+    if not told:
+        return
+    owner = pwd.getpwnam(ARGUMENTS["deploy"])
+    if not os.path.isdir(told["folder"]):
+        os.makedirs(told["folder"])
+        changed.append("folder %s" % told["folder"])
+    # Names in it may be secrets, so nobody else lists it.
+    os.chmod(told["folder"], 0o711)
+    os.chown(told["folder"], owner.pw_uid, owner.pw_gid)
+    for name in told["files"]:
+        path = os.path.join(told["folder"], name)
+        if not os.path.exists(path):
+            open(path, "w", encoding="utf-8").close()
+        os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def linger():
@@ -206,6 +226,7 @@ def main():
     packages()
     users()
     sockets()
+    page()
     if ARGUMENTS["root"]:
         folders()
     programs()

@@ -1,7 +1,8 @@
 """How a program reaches a host: one line of shell, everything else over standard input.
 
 A program is one file of this folder, or a module of one of its folders, named ``folder.module``;
-such a module has a function ``main(arguments)`` and travels with all modules beside it.
+such a module has a function ``main(arguments)`` and travels with all modules beside it. What it is
+given as files is in ``arguments["files"]``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def text(program: str) -> bytes:
     sources = {path.stem: path.read_text(encoding="utf-8")
                for path in sorted((FOLDER / folder).glob("*.py")) if path.stem != "__init__"}
     head = (FOLDER / "bundle.py").read_text(encoding="utf-8")
-    call = f"become('fabfleet_{folder}', {sources!r}, {module!r}, ARGUMENTS)"
+    given = "ARGUMENTS, globals().get('FILES')"
+    call = f"become('fabfleet_{folder}', {sources!r}, {module!r}, {given})"
     return f"{head}\n\n{call}\n".encode()
 
 

@@ -156,9 +156,11 @@ class Balancer:
 
 
 @contextmanager
-def haproxy(folder: Path, made: Mapping[str, Backend], options: str = "") -> Iterator[Balancer]:
+def haproxy(
+    folder: Path, made: Mapping[str, Backend], options: str = "", frontend: str = ""
+) -> Iterator[Balancer]:
     """HAProxy with one backend ``web``, checked every 100 ms; its socket may have a short path
-    only, so the folder is one of /tmp."""
+    only, so the folder is one of /tmp. ``frontend``: more lines for that."""
     found = Balancer(folder, free_port())
     servers = "".join(f"    server {each.name} 127.0.0.1:{each.port}\n" for each in made.values())
     config = folder / "haproxy.cfg"
@@ -172,6 +174,7 @@ defaults
     timeout server 30s
 frontend http
     bind 127.0.0.1:{found.port}
+{frontend}
     default_backend web
 backend web
     balance roundrobin

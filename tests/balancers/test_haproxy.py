@@ -189,12 +189,12 @@ def test_maintenance_is_a_person_s(haproxy: Balancer, web: Web) -> None:
 
 def test_a_flip_from_one_group_to_the_other_under_load(haproxy: Balancer, web: Web) -> None:
     states(tell(haproxy, "drain", "web3"))
-    sides = {"enter": ["web3"], "leave": ["web1", "web2"]}
+    blue, green = ["web1", "web2"], ["web3"]
     with Clients(haproxy) as clients:
-        there = states(tell(haproxy, "flip", **sides))
+        there = states(tell(haproxy, "flip", enter=green, leave=blue))
         assert there == {"web1": "DRAIN", "web2": "DRAIN", "web3": "UP"}
         assert haproxy.served_by() == {"web3"}
-        back = states(tell(haproxy, "flip", enter=sides["leave"], leave=sides["enter"]))
+        back = states(tell(haproxy, "flip", enter=blue, leave=green))
         assert back == {"web1": "UP", "web2": "UP", "web3": "DRAIN"}
         assert haproxy.served_by() == {"web1", "web2"}
     assert clients.lost == []

@@ -37,7 +37,7 @@ def test_a_balancer_gets_a_user_and_rules_and_no_deploy_root(tmp_path: Path) -> 
         "root": "", "deploy": "deploy", "service": None, "packages": ["python3", "sudo"],
         "programs": {}, "units": {}, "gone": [], "private": [],
         "sudoers": ["/etc/sudoers.d/fabfleet-shop", HEAD],
-        "sockets": ["/run/haproxy/admin.sock"],
+        "sockets": ["/run/haproxy/admin.sock"], "page": None,
     })
     assert arguments(found, found.hosts[0])["sockets"] == []
 
@@ -78,4 +78,4 @@ def test_a_group_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(InventoryError) as error:
         environment(tmp_path, {**NGINX, "hosts": ["lbs"]})
     assert str(error.value).endswith(
-        "balancer.hosts: no host or group lbs; name those that run the balancer")
+        "balancer.hosts: no host or group lbs; name those that it runs on")

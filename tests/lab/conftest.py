@@ -13,8 +13,8 @@ from tests.lab.fleet import Fleet
 NUMBER = int(os.environ.get("FABFLEET_TEST_LAB", "0"))
 
 
-def _fleet(folder: Path, web: int, number: int, edge: bool = False) -> Iterator[Fleet]:
-    made = Fleet(folder, web, number, edge)
+def _fleet(folder: Path, web: int, number: int, **more: bool) -> Iterator[Fleet]:
+    made = Fleet(folder, web, number, **more)
     needs = made.lab.needs()
     if needs and os.environ.get("CI"):
         pytest.fail("the lab cannot run: " + "; ".join(needs))
@@ -43,6 +43,12 @@ def ten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three web hosts behind a host that has HAProxy and nginx."""
     yield from _fleet(tmp_path_factory.mktemp("edge"), 3, NUMBER + 25, edge=True)
+
+
+@pytest.fixture(scope="module")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three web hosts with Apache and mod_wsgi."""
+    yield from _fleet(tmp_path_factory.mktemp("apache"), 3, NUMBER + 35, apache=True)
 
 
 @pytest.fixture

@@ -73,17 +73,21 @@ def wait_for(what: str, condition: Callable[[], T], seconds: float = 20) -> T:
 
 
 class Fleet:
-    """``web`` web hosts, a database and a proxy, which with ``edge`` has nginx, too. ``number``
-    keeps labs of parallel runs apart."""
+    """``web`` web hosts, a database and a proxy, which with ``edge`` has nginx, too; with
+    ``apache`` the web hosts have that. ``number`` keeps labs of parallel runs apart."""
 
-    def __init__(self, folder: Path, web: int, number: int, edge: bool = False) -> None:
+    def __init__(
+        self, folder: Path, web: int, number: int, edge: bool = False, apache: bool = False
+    ) -> None:
         self.folder = folder
         self.env = f"t{number}"
         self.net = f"10.{90 + number}.0"
         self.web = [f"web{i}" for i in range(1, web + 1)]
         self.address = {name: f"{self.net}.{10 + i}" for i, name in enumerate(self.web, 1)}
         self.address |= {"db1": f"{self.net}.101", "proxy1": f"{self.net}.102"}
-        groups = dict.fromkeys(self.web, ("web",)) | {"db1": ("db", "queue")}
+        server = ("web", "apache") if apache else ("web",)
+        groups: dict[str, tuple[str, ...]] = dict.fromkeys(self.web, server)
+        groups["db1"] = ("db", "queue")
         groups["proxy1"] = ("proxy", "edge") if edge else ("proxy",)
         hosts = [LabHost(name, self.address[name], groups[name]) for name in groups]
         self.lab = Lab(self.env, hosts)

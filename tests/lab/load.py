@@ -11,15 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PATIENCE = 30.0
+PAGE = "page"
 
 
 @dataclass
 class Load:
-    """What visitors saw. ``lost``: refused, reset, cut short, or any status but 200."""
+    """What visitors saw: releases, and the whole page of a maintenance as ``PAGE``. ``lost``:
+    refused, reset, cut short, or any other answer. ``pages``: when the page was seen."""
 
     answers: Counter[str] = field(default_factory=Counter)
+    pages: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     slowest: float = 0.0
+
+    @property
+    def closed_for(self) -> float:
+        """Seconds from the first page to the last."""
+        return max(self.pages) - min(self.pages)
 
     @property
     def asked(self) -> int:
@@ -60,6 +68,8 @@ def visited(address: str, visitors: Sequence[Visitor]) -> Iterator[Load]:
                 release, said = "", f"{type(error).__name__}: {error}"
             with guard:
                 load.slowest = max(load.slowest, time.monotonic() - began)
+                if release == PAGE:
+                    load.pages.append(time.monotonic())
                 if release:
                     load.answers[release] += 1
                 else:
@@ -81,11 +91,15 @@ def visited(address: str, visitors: Sequence[Visitor]) -> Iterator[Load]:
 
 
 def _ask(connection: http.client.HTTPConnection, visitor: Visitor) -> str:
-    """The release that answered; raises for anything that is no whole answer of the site."""
+    """The release that answered, or ``PAGE``; raises for anything that is no whole answer."""
     headers = {} if visitor.keep else {"Connection": "close"}
     connection.request("GET", visitor.path, headers=headers)
     answer = connection.getresponse()
     body = answer.read().decode()
+    if answer.status == 503 and answer.headers.get("X-Maintenance"):
+        if not body.endswith("</html>") or answer.headers["Cache-Control"] != "no-store":
+            raise http.client.HTTPException(f"a page that is not whole: {body[-80:]}")
+        return PAGE
     if answer.status != 200:
         raise http.client.HTTPException(f"status {answer.status}")
     if not body.strip():

@@ -375,7 +375,7 @@ class TestText:
         assert mirror.uri == "http://line.test/debian"
 
     def test_the_proxy_knows_every_web_host(self) -> None:
-        config = services.haproxy_config([WEB, DATA])
+        config = services.haproxy_config([WEB, DATA], "lab")
         assert "    server web1 10.86.0.11:8000\n" in config
         assert "server data1" not in config
 

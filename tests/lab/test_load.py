@@ -4,12 +4,14 @@ hosts, each WSGI server. For minutes each, so they only run as a soak; they prin
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.lab.fleet import Fleet, wait_for
-from tests.lab.load import Load, crowd, visited
+from tests.lab.load import Load, Visitor, crowd, visited
 from tests.sites.history import tree
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -18,6 +20,19 @@ ENOUGH = 20_000
 OPERATIONS = "config/operations.py"
 HAPROXY: dict[str, Any] = {"driver": "haproxy", "backend": "web", "deadline": 20}
 UPSTREAM = "/etc/nginx/conf.d/shop-upstream.conf"
+APACHE = """cat > /etc/apache2/sites-available/000-default.conf <<'E'
+Listen 8000
+WSGIDaemonProcess shop user=shop group=shop processes=2 threads=4 shutdown-timeout=30
+WSGIProcessGroup shop
+WSGIApplicationGroup %{GLOBAL}
+WSGIScriptAlias / /srv/shop/.fabfleet/launch.py
+<Directory /srv/shop/.fabfleet>
+  <Files launch.py>
+    Require all granted
+  </Files>
+</Directory>
+E
+systemctl restart apache2"""
 # What a team might have of its own: lbctl drain|ready|state SERVER
 LBCTL = """#!/usr/bin/python3
 import csv, io, socket, sys
@@ -36,9 +51,11 @@ if verb == "state":
 """
 
 
-def there_and_back(fleet: Fleet, address: str, new: str = "v2") -> Load:
+def there_and_back(
+    fleet: Fleet, address: str, new: str = "v2", visitors: Sequence[Visitor] = ()
+) -> Load:
     """Roll to ``new`` and back until enough was asked."""
-    with visited(address, crowd()) as load:
+    with visited(address, visitors or crowd()) as load:
         wait_for("somebody got an answer", lambda: load.asked > 20)
         while load.asked < ENOUGH:
             fleet.fab("deploy", f"--ref={new}", check=0, timeout=400)
@@ -152,3 +169,14 @@ def test_each_server(unhashed: Fleet, server: str) -> None:
         "server": server, "options": ["--no-control-socket"] if server == "gunicorn" else [],
         **more})
     nothing_lost(there_and_back(unhashed, unhashed.address["proxy1"], "servers2"))
+
+
+@pytest.mark.parametrize("method", ["reload", "touch"])
+def test_mod_wsgi(apache: Fleet, method: str) -> None:
+    apache.everywhere(lambda host: apache.on(host, APACHE))
+    begin(apache, balancer=HAPROXY, wsgi={
+        "server": "mod_wsgi", "method": method, "unit": "apache2.service", "options": None},
+        python={"interpreter": "python3.11"})
+    # It answers so fast that visitors who never pause take the whole machine from HAProxy's checks.
+    visitors = [replace(each, pause=0.01) for each in crowd()]
+    nothing_lost(there_and_back(apache, apache.address["proxy1"], visitors=visitors))

@@ -86,7 +86,7 @@ def test_roles_come_in_the_order_of_after() -> None:
         assert all(names.index(each) < names.index(role.name) for each in role.after)
     assert set(names) == {
         "app", "backup", "balancer", "deploy", "hooks", "release", "python", "migrations",
-        "scheduler", "static", "workers", "wsgi",
+        "maintenance", "scheduler", "static", "workers", "wsgi",
     }
 
 
@@ -674,8 +674,8 @@ def test_where_the_balancers_are(tmp_path: Path) -> None:
     with pytest.raises(InventoryError) as error:
         found(driver="haproxy")
     assert str(error.value).endswith(
-        "balancer.hosts: no host or group proxy; name those that run the balancer")
-    with pytest.raises(InventoryError, match="no hosts in it; haproxy needs one"):
+        "balancer.hosts: no host or group proxy; name those that it runs on")
+    with pytest.raises(InventoryError, match="no hosts in it; there has to be one"):
         found(driver="haproxy", hosts=[])
 
 

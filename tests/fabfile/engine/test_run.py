@@ -442,6 +442,19 @@ def test_a_hook_on_the_controller_knows_what_goes_on(rig: Rig, tmp_path: Path) -
     assert (tmp_path / "told").read_text() == "prod x run1\n"
 
 
+def test_a_hook_that_begins_with_the_second_interrupt_is_ended_as_well(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(*_: object) -> None:
+        rig.runner.interrupt()
+        rig.runner.interrupt()
+
+    monkeypatch.setattr(rig.heard, "step_started", twice)
+    began = time.monotonic()
+    assert not rig.execute(hook("sleep 60; true", timeout=60))
+    assert time.monotonic() - began < 30
+
+
 def test_a_hook_that_fails_stops(rig: Rig) -> None:
     result = rig.execute(hook("echo no >&2; exit 3"), stage("a", "parallel", "one"))
     assert [(each.outcome.exit, each.outcome.reason) for each in result.failures] == [(3, "no")]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fabfile.environment import Environment
 from fabfile.strategies import rolling, together
-from tests.fabfile.fleets import fresh, live, make_fleet, ready, told
+from tests.fabfile.fleets import arguments, fresh, live, make_fleet, ready, told
 from tests.fabfile.strategies.outline import names, outline, stage_of
 
 ALL = ("web1", "web2", "web3")
@@ -28,9 +28,12 @@ def test_without_migrations_the_rest_is_the_same(prod: Environment) -> None:
 def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
     fleet = make_fleet(prod, *map(ready, ALL), pending=["shop.0002_stock"])
     (turn,) = stage_of(together.plan(fleet), "migrate").turns
-    assert [(step.name, step.host) for step in turn.recover] == [
-        (name, host) for host in ALL for name in ("wsgi.start", "wsgi.health")
+    assert [(step.name, step.host, step.if_well) for step in turn.recover] == [
+        ("migrations.untouched", "web1", False),
+        *((name, host, True) for host in ALL for name in ("wsgi.start", "wsgi.health")),
     ]
+    (asked,) = turn.recover[0].actions
+    assert arguments(asked) == {"env": {}, "only": {"default": ["shop.0002_stock"]}, "back": False}
 
 
 def test_a_first_deploy_has_nothing_to_serve_again(prod: Environment) -> None:

@@ -1,0 +1,64 @@
+"""Whether the site is closed, as the hosts in front of it say. Reading only."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any
+
+from fabfile.engine import asking
+from fabfile.engine.fleet import everywhere
+from fabfile.engine.outcome import Outcome
+from fabfile.engine.transport import Transport
+from fabfile.environment import Environment
+from fabfile.errors import Unavailable
+from inventories.model import Host
+from roles import maintenance
+from roles.command import OnHost, SecretRef
+from roles.maintenance import Closed, Site
+
+# The secret of the way past the page lives in our own environment, and nowhere on our disk.
+VARIABLE = "FABFLEET_MAINTENANCE_PASS"
+
+
+def site(environment: Environment) -> Site | None:
+    """What can be closed, with a secret for the next time; None where nothing shows a page."""
+    found = environment.site
+    if found is None:
+        return None
+    os.environ.setdefault(VARIABLE, token_hex(16))
+    return replace(found, secret=SecretRef("env", VARIABLE))
+
+
+def look(transport: Transport, found: Site | None) -> Closed | None:
+    """How it is closed, or None. Raises :class:`Unavailable` where a host in front gives no answer.
+    """
+    if found is None:
+        return None
+    steps = {step.host: step for step in maintenance.look(found)}
+
+    def ask(host: Host) -> Outcome:
+        action = steps[host.name].actions[0]
+        assert isinstance(action, OnHost)
+        return asking.ask(transport, host, action, timeout=30)
+
+    outcomes = everywhere(list(found.hosts), ask)
+    silent = [f"{name}: cannot be asked whether the site is closed: {each.reason.strip()}"
+              for name, each in outcomes.items() if not each]
+    if silent:
+        raise Unavailable("\n".join(silent))
+    told = [json.loads(each.stdout.splitlines()[-1]) for each in outcomes.values()]
+    records = [each for each in told if each["record"] or each["closed"]]
+    return _closed(records, len(told)) if records else None
+
+
+def _closed(told: list[dict[str, Any]], hosts: int) -> Closed:
+    known = [each["record"] for each in told if each["record"]]
+    record: dict[str, Any] = min(known, key=lambda each: each["since"]) if known else {
+        "since": 0, "reason": "nobody knows", "who": "somebody", "by_run": False, "until": 0,
+        "run": "", "pass": ""}
+    whole = len(told) == hosts and all(each["closed"] and each["shown"] for each in told)
+    return Closed(record["since"], record["reason"], record["who"], record["by_run"],
+                  record["until"], record["run"], record["pass"], whole)

@@ -1,0 +1,180 @@
+"""``fab maintenance.*``: the page by hand, and what is known of it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fabfile.engine import closing
+from fabfile.engine.journal import operator
+from fabfile.engine.lock import ago
+from fabfile.errors import Pending, Refused, UsageError
+from fabfile.plan import Plan, Turn
+from fabfile.session import Session, confirm, connected
+from fabfile.strategies.stages import stages
+from roles import maintenance
+from roles.maintenance import Closed, Reason, Site
+from roles.role import Step
+
+UNITS = {"m": 60, "h": 3600}
+
+
+def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bool) -> None:
+    """``fab maintenance.on``."""
+    end = _end(until)
+    addresses = _addresses(allow)
+    with connected(env, inventory) as session:
+        site = _site(session)
+        confirm(session, yes)
+        why = Reason(reason, operator(), end, allow=addresses)
+        _run(session, "maintenance.on", maintenance.close(site, why))
+        _tell(session, site)
+
+
+def open_again(env: str, inventory: str, yes: bool) -> None:
+    """``fab maintenance.off``."""
+    with connected(env, inventory) as session:
+        site = _site(session)
+        before = closing.look(session.transport, site)
+        if before is None:
+            session.lines.write(f"{site.url} was open already")
+            return
+        confirm(session, yes)
+        _run(session, "maintenance.off", maintenance.open_again(site))
+        session.lines.write(f"{site.url} is open; it was closed for "
+                            f"{time.time() - before.since:.1f} s")
+
+
+def show(env: str, inventory: str, as_json: bool) -> None:
+    """``fab maintenance.status``: exit 4 while it is closed by a run that did not open it again."""
+    with connected(env, inventory, json=as_json) as session:
+        site = _site(session)
+        closed = closing.look(session.transport, site)
+        if as_json:
+            print(json.dumps({"url": site.url, "closed": asdict(closed) if closed else None},
+                             indent=1, sort_keys=True))
+        else:
+            for line in lines(site, closed, session.environment.name):
+                session.lines.write(line)
+        if closed and (closed.by_run or not closed.everywhere):
+            raise Pending("" if as_json else "the site is closed")
+
+
+def lines(site: Site, closed: Closed | None, environment: str) -> list[str]:
+    """What a person wants to know of it."""
+    if closed is None:
+        return [f"{site.url} is open"]
+    since = f"{datetime.fromtimestamp(closed.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    by = f"run {closed.run}" if closed.by_run else "hand"
+    found = [(f"{site.url} is closed since {since} ({ago(closed.since)} ago), by "
+              f"{by} of {closed.who}: {closed.reason or 'no reason given'}")]
+    if closed.until:
+        found.append(f"  expected to be open by "
+                     f"{datetime.fromtimestamp(closed.until, UTC):%Y-%m-%d %H:%M} UTC")
+    if not closed.everywhere:
+        found.append("  NOT ALL hosts in front show the page; close or open it once more")
+    found.append(f"  to look past the page: {site.link}{closed.secret}")
+    if closed.by_run:
+        found += [f"  {line}" for line in ways_out(environment)]
+    else:
+        found.append(f"  to open it: fab maintenance.off --env={environment}")
+    return found
+
+
+def ways_out(environment: str) -> list[str]:
+    """The commands that end a maintenance which a run has left behind."""
+    return [
+        "ways out:",
+        f"  go on:    the same deploy once more, fab deploy --env={environment} --maintenance ...",
+        f"  go back:  fab rollback --env={environment} --reverse --maintenance",
+        (f"  as it is: fab start --env={environment}, look past the page, then "
+         f"fab maintenance.off --env={environment}"),
+    ]
+
+
+def show_config(env: str, inventory: str) -> None:
+    """``fab maintenance.config``."""
+    from fabfile.environment import open_environment
+
+    site = open_environment(env, inventory).site
+    if site is None:
+        raise Refused("maintenance.driver is none, so nothing has to be configured")
+    print(maintenance.config(site), end="")
+
+
+def _site(session: Session) -> Site:
+    site = closing.site(session.environment)
+    if site is None:
+        host = session.environment.hosts[0]
+        raise Refused(f"{host.where('maintenance', 'driver')}: is none, so nothing can show a "
+                      f"page; see docs/maintenance.md")
+    return site
+
+
+def _run(session: Session, task: str, steps: tuple[Step, ...]) -> None:
+    turns = [Turn(step.host, (step,)) for step in steps]
+    environment = session.environment.name
+    plan = Plan(task, environment, "", task, tuple(stages(task, "parallel", turns)))
+    with session.run(task) as run:
+        run.execute_or_fail(plan, f"fab {task} --env={environment}")
+
+
+def _tell(session: Session, site: Site) -> None:
+    closed = closing.look(session.transport, site)
+    for line in lines(site, closed, session.environment.name):
+        session.lines.write(line)
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    for each in found:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            raise UsageError(f"--allow={text}: expected addresses or networks such as "
+                             f"192.0.2.0/24, got {each!r}") from None
+    return found
+
+
+def _end(text: str) -> float:
+    """Seconds since the epoch of ``90m``, ``2h`` or ``2026-12-01 02:00 Europe/London``; 0 for
+    nothing.
+
+    A local time that does not exist, or exists twice, is refused.
+    """
+    if not text:
+        return 0
+    span = re.fullmatch(r"(\d+)([mh])", text)
+    if span:
+        return time.time() + int(span[1]) * UNITS[span[2]]
+    moment = re.fullmatch(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d)(?: (\S+))?", text)
+    if not moment:
+        raise UsageError(f"--until={text}: expected 90m, 2h or a moment such as "
+                         f"\"2026-12-01 02:00 Europe/London\"")
+    try:
+        zone = ZoneInfo(moment[2] or "UTC")
+        naive = datetime.fromisoformat(moment[1])
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise UsageError(f"--until={text}: {error}") from None
+    end = in_zone(naive, zone, f"--until={text}")
+    if end < time.time():
+        raise UsageError(f"--until={text}: is over")
+    return end
+
+
+def in_zone(naive: datetime, zone: ZoneInfo, where: str) -> float:
+    """Seconds since the epoch of a local time. Raises :class:`UsageError` where clocks skip it, or
+    show it twice; both candidates are named then."""
+    first, second = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    shown = [each.astimezone(UTC) for each in (first, second)]
+    if first.utcoffset() == second.utcoffset():
+        return first.timestamp()
+    exists = shown[0].astimezone(zone).replace(tzinfo=None) == naive
+    kind = "exists twice there" if exists else "does not exist there, as clocks skip it"
+    pair = " or ".join(f"{each:%Y-%m-%d %H:%M} UTC" for each in sorted(shown))
+    raise UsageError(f"{where}: {naive:%Y-%m-%d %H:%M} {kind}; say {pair}")

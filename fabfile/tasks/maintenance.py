@@ -1,0 +1,40 @@
+"""The page in the site's place, by hand."""
+
+from __future__ import annotations
+
+from invoke import Context
+
+from fabfile.tasks.command import command
+
+
+@command
+def on(context: Context, env: str = "", reason: str = "", until: str = "", allow: str = "",
+       yes: bool = False, inventory: str = "") -> None:
+    """Close the site: show everybody the maintenance page."""
+    from fabfile.maintenance import close
+
+    close(env, inventory, reason, until, allow, yes)
+
+
+@command
+def off(context: Context, env: str = "", yes: bool = False, inventory: str = "") -> None:
+    """Open the site again."""
+    from fabfile.maintenance import open_again
+
+    open_again(env, inventory, yes)
+
+
+@command
+def status(context: Context, env: str = "", json: bool = False, inventory: str = "") -> None:
+    """Say whether the site is closed, since when, why, and how to open it."""
+    from fabfile.maintenance import show
+
+    show(env, inventory, json)
+
+
+@command
+def config(context: Context, env: str = "", inventory: str = "") -> None:
+    """Print what the server in front of the site needs in its configuration, once."""
+    from fabfile.maintenance import show_config
+
+    show_config(env, inventory)

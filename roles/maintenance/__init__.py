@@ -1,0 +1,225 @@
+"""The site closed for everybody but us: a page in its place, and a way past it.
+
+What closes it stands in front of the application, because that is stopped for a part of the time:
+HAProxy or nginx, whose configuration holds a piece of ours once (``fab maintenance.config``) and
+then looks at files that we write. Nothing is reloaded, so no connection is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from inventories.model import Host
+from roles.command import OnHost, SecretRef, command
+from roles.maintenance import page
+from roles.role import Role, Step
+from roles.settings import Settings
+from roles.templates import render
+
+Driver = Literal["none", "haproxy", "nginx"]
+# Beyond what a program waits for by its own account.
+SLACK = 30
+
+
+class MaintenanceSettings(Settings):
+    """The mapping ``maintenance`` in the inventory."""
+
+    driver: Driver = "none"
+    """What shows the page. none: there is none, and visitors see refused connections or whatever
+    your balancer says."""
+    hosts: list[str] = ["proxy"]
+    """The hosts or groups where it stands; all are closed and opened together."""
+    folder: str = ""
+    """Where its files lie there. Default: /var/lib/fabfleet/<app>-<environment>."""
+    title: str = "Back in a moment"
+    """The page's heading."""
+    text: str = "We are updating this site. Nothing is lost; please come back a little later."
+    """What it says."""
+    contact: str = ""
+    """Where to turn meanwhile, shown below."""
+    language: str = "en"
+    """The page's language, as in HTML's lang."""
+    template: str = ""
+    """A Jinja template of your own instead; the path of the file."""
+    api: list[str] = ["/api/"]
+    """Beginnings of paths that are answered in JSON, as are requests that accept JSON only."""
+    always: list[str] = []
+    """Paths that are never closed, besides wsgi.health.path."""
+    allow: list[str] = []
+    """Addresses and networks for which the site is open all the time."""
+    trusted_proxies: list[str] = []
+    """Networks of proxies in front of this one: only of them the last address in X-Forwarded-For
+    is believed."""
+    socket: str = "/run/haproxy/admin.sock"
+    """HAProxy's runtime socket, at level admin; a pattern where several processes have one each."""
+    retry_after: Annotated[int, Field(gt=0)] = 60
+    """Seconds after which to come back, where no end is known."""
+    smoke: str = "/"
+    """The path that is asked for past the page before the site is opened; its status has to be
+    below 400. Empty: nothing is asked."""
+    smoke_deadline: Annotated[float, Field(gt=0)] = 30
+    """Seconds until it has to answer so."""
+
+    @field_validator("allow", "trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for each in value:
+            try:
+                ip_network(each)
+            except ValueError:
+                raise ValueError(f"expected addresses or networks such as 192.0.2.0/24, got "
+                                 f"{each!r}") from None
+        return value
+
+    @field_validator("api", "always")
+    @classmethod
+    def _paths(cls, value: list[str]) -> list[str]:
+        for each in value:
+            if not each.startswith("/") or set(each) & set("\"' {};\\\n"):
+                raise ValueError(f"expected paths that begin with /, got {each!r}")
+        return value
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is closed: the application, by the hosts in front of it. ``url`` is its address,
+    ``health`` the path of its health page, ``key`` names it in files and configuration."""
+
+    key: str
+    settings: MaintenanceSettings
+    hosts: tuple[Host, ...]
+    url: str
+    health: str
+    secret: SecretRef = field(default=SecretRef("file", ""))
+
+    @property
+    def folder(self) -> str:
+        """Where its state lies on each of the hosts."""
+        return self.settings.folder or f"/var/lib/fabfleet/{self.key}"
+
+    @property
+    def cookie(self) -> str:
+        return f"{self.key.replace('-', '_')}_maintenance"
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.health, *self.settings.always)))
+
+    @property
+    def link(self) -> str:
+        """The address of the way past the page, without the secret."""
+        return f"{self.url.rstrip('/')}/?{self.cookie}="
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why it is closed. ``until`` is in seconds since the epoch, 0: nobody knows. ``run`` says that
+    a deploy closed it, which opens it again."""
+
+    reason: str
+    who: str
+    until: float = 0
+    run: bool = False
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Closed:
+    """How the hosts in front are closed: ``since`` in seconds since the epoch; ``by_run``: a deploy
+    did it, which opens it again; ``everywhere``: all of them are, and show the page."""
+
+    since: float
+    reason: str
+    who: str
+    by_run: bool
+    until: float = 0
+    run: str = ""
+    secret: str = ""
+    everywhere: bool = True
+
+
+def close(site: Site, why: Reason) -> tuple[Step, ...]:
+    """Close it on every host; where it is closed already, its beginning and its secret stay.
+
+    Each host shows that it answers with the page, or nothing was closed there.
+    """
+    html, data = page.render_page(site.settings, why.reason, why.until)
+    told = {
+        **_told(site, "close"), "html": html, "json": data,
+        "retry": page.retry_after(site.settings.retry_after, why.until),
+        "record": {"reason": why.reason, "who": why.who, "until": why.until, "by_run": why.run},
+        "allow": [*site.settings.allow, *why.allow],
+    }
+    return _steps(site, "close", told, {"pass": site.secret})
+
+
+def open_again(site: Site) -> tuple[Step, ...]:
+    return _steps(site, "open", _told(site, "open"), {})
+
+
+def smoke(site: Site) -> tuple[Step, ...]:
+    """Ask each host for the site, past the page, until it answers well."""
+    if not site.settings.smoke:
+        return ()
+    told = {**_told(site, "smoke"), "path": site.settings.smoke,
+            "deadline": site.settings.smoke_deadline}
+    return _steps(site, "smoke", told, {}, site.settings.smoke_deadline)
+
+
+def look(site: Site) -> tuple[Step, ...]:
+    """{"closed": bool, "shown": whether the page is what visitors get, "record", "pass"} is the
+    last line of each answer."""
+    return _steps(site, "look", _told(site, "look"), {})
+
+
+def config(site: Site) -> str:
+    """The piece of configuration for whoever administers the hosts in front, to be put there once.
+    """
+    told: dict[str, Any] = {"site": site, "settings": site.settings}
+    return render(f"maintenance/templates/{site.settings.driver}.conf.j2", **told)
+
+
+def seeds(driver: Driver) -> tuple[str, ...]:
+    """Names of files that have to be there before the configuration is read."""
+    return ("closed.map", "allowed.map") if driver == "haproxy" else ()
+
+
+def _told(site: Site, action: str) -> dict[str, Any]:
+    parts = urlsplit(site.url)
+    return {
+        "action": action, "socket": site.settings.socket, "folder": site.folder,
+        "cookie": site.cookie, "key": site.key,
+        "scheme": parts.scheme, "name": parts.netloc, "port": parts.port or (
+            443 if parts.scheme == "https" else 80), "run": "",
+    }
+
+
+def _steps(
+    site: Site, what: str, told: Mapping[str, Any], secrets: Mapping[str, SecretRef],
+    seconds: float = 0,
+) -> tuple[Step, ...]:
+    found = []
+    for host in site.hosts:
+        python = command(host.connection.python or "python3", "-I")
+        action = OnHost(f"closing.{site.settings.driver}",
+                        {**told, "address": host.connection.address}, secrets=secrets,
+                        interpreter=python)
+        found.append(Step(f"maintenance.{what}", host.name, (action,), timeout=seconds + SLACK))
+    return tuple(found)
+
+
+class Maintenance(Role):
+    """Settings only: strategies ask for the page, as they do for a host's rotation."""
+
+    name = "maintenance"
+    settings = MaintenanceSettings
+    after = ("wsgi",)
+
+
+role = Maintenance()

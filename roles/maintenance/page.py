@@ -1,0 +1,59 @@
+"""The page that visitors get meanwhile: one file, in one line, with nothing to load."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inventories.errors import UsageError
+from roles.templates import ROLES
+
+if TYPE_CHECKING:
+    from roles.maintenance import MaintenanceSettings
+
+# HAProxy takes a value of its map by one line of its command socket, whose buffer holds 16 kB.
+LONGEST = 12_000
+
+
+def retry_after(seconds: int, until: float) -> str:
+    """The header of that name: the end, where it is known, as an HTTP date (RFC 9110, 10.2.3)."""
+    return format_datetime(_moment(until), usegmt=True) if until else str(seconds)
+
+
+def render_page(settings: MaintenanceSettings, reason: str, until: float) -> tuple[str, str]:
+    """(HTML, JSON). Everything that comes from somebody's keyboard is escaped.
+
+    Raises :class:`UsageError` where a template of one's own cannot be read, or is too long.
+    """
+    from jinja2 import Environment, StrictUndefined, TemplateError
+
+    path = Path(settings.template or f"{ROLES}/maintenance/templates/page.html.j2").expanduser()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True)
+    told = {
+        "title": settings.title, "text": settings.text, "contact": settings.contact,
+        "language": settings.language, "reason": reason, "retry": settings.retry_after,
+        "until": _moment(until).isoformat() if until else "",
+        "until_text": f"{_moment(until):%d %B %Y, %H:%M} UTC" if until else "",
+    }
+    try:
+        html = environment.from_string(path.read_text(encoding="utf-8")).render(**told)
+    except OSError as error:
+        raise UsageError(f"maintenance.template: {path}: {error.strerror}") from None
+    except TemplateError as error:
+        raise UsageError(f"maintenance.template: {path}: {error}") from None
+    html = re.sub(r"\s*\n\s*", " ", html).strip()
+    if len(html.encode()) > LONGEST:
+        raise UsageError(f"maintenance.template: {path}: {len(html.encode())} bytes; a page may "
+                         f"have {LONGEST}, as balancers keep it in memory")
+    data = {"error": "maintenance", "title": settings.title, "detail": settings.text,
+            "reason": reason, "until": told["until"] or None}
+    return html, json.dumps(data)
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(round(seconds), UTC)

@@ -1,0 +1,166 @@
+"""What all drivers share: the record of what is closed, failures in words, and a visitor's view."""
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import socket
+import ssl
+import sys
+import time
+
+PAUSE = 0.1
+SEEN_SECONDS = 5
+
+
+def fail(text):
+    sys.stderr.write(text + "\n")
+    sys.exit(1)
+
+
+def answer(**values):
+    print(json.dumps(values))
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Only one program at a time closes or opens here."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        fail("%s: %s; `fab hosts.setup` makes it" % (folder, error.strerror))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write(path, text, mode=0o600):
+    """Whole or not at all."""
+    draft = "%s.new" % path
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w",
+                  encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(draft, path)
+    except OSError as error:
+        fail("%s: %s; `fab hosts.setup` gives it to this user" % (path, error.strerror))
+
+
+def remove(path):
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        return
+
+
+def read_record(folder):
+    """What is closed since when and why; None where nothing is."""
+    try:
+        with open(os.path.join(folder, "record.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return fail("%s/record.json: %s" % (folder, error))
+
+
+def new_record(arguments):
+    """The record to be written: what was closed before keeps its beginning and its secret."""
+    old = read_record(arguments["folder"]) or {
+        "since": time.time(), "pass": arguments["files"]["pass"].decode()}
+    by_hand = old.get("by_run") is False
+    told = arguments["record"]
+    return {**old, **(old if by_hand and told["by_run"] else told), "run": arguments["run"]}
+
+
+def write_record(folder, record):
+    write(os.path.join(folder, "record.json"), json.dumps(record))
+
+
+def visit(arguments, path="/", secret=""):
+    """(status, whether it is our page) of one answer; (0, why there was none)."""
+    address = (arguments["address"], arguments["port"])
+    name = arguments["name"]
+    connection = http.client.HTTPConnection(name, timeout=5)
+    try:
+        connection.sock = socket.create_connection(address, 5)
+        if arguments["scheme"] == "https":
+            context = ssl.create_default_context()
+            # It is this host itself that is asked, whatever its certificate says.
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+        headers = {"Connection": "close", "User-Agent": "fabfleet-maintenance"}
+        if secret:
+            headers["Cookie"] = "%s=%s" % (arguments["cookie"], secret)
+        connection.request("GET", path, headers=headers)
+        found = connection.getresponse()
+        found.read()
+        return found.status, found.headers.get("X-Maintenance") == arguments["key"]
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def seen(arguments, closed):
+    """Wait until visitors see what they should; None, or in words what they see instead."""
+    deadline = time.monotonic() + SEEN_SECONDS
+    while True:
+        status, ours = visit(arguments)
+        if (status == 503 and ours is True) == closed and status:
+            return None
+        if time.monotonic() > deadline:
+            return "%s:%d answers %s" % (
+                arguments["address"], arguments["port"],
+                "nothing: %s" % ours if not status else
+                "status %d%s" % (status, "" if ours else " without our page"))
+        time.sleep(PAUSE)
+
+
+def smoke(arguments):
+    """Ask past the page until the application answers well."""
+    record = read_record(arguments["folder"])
+    if record is None:
+        return
+    deadline = time.monotonic() + arguments["deadline"]
+    while True:
+        status, ours = visit(arguments, arguments["path"], record["pass"])
+        if status and status < 400 and ours is not True:
+            return
+        if time.monotonic() > deadline:
+            fail("GET %s past the page: %s; the site stays closed"
+                 % (arguments["path"], "status %d" % status if status else ours))
+        time.sleep(PAUSE)
+
+
+def run(arguments, driver):
+    """``driver`` has ``close(record)``, ``open()`` and ``is_closed()``."""
+    folder = arguments["folder"]
+    if arguments["action"] == "smoke":
+        smoke(arguments)
+    elif arguments["action"] == "close":
+        with alone(folder):
+            was_closed = read_record(folder) is not None
+            record = new_record(arguments)
+            write_record(folder, record)
+            driver.close(record)
+            wrong = seen(arguments, True)
+            if wrong:
+                if not was_closed:
+                    driver.open()
+                    remove(os.path.join(folder, "record.json"))
+                fail("visitors do not see the page: %s. Does the server's configuration hold what "
+                     "`fab maintenance.config` prints?" % wrong)
+    elif arguments["action"] == "open":
+        with alone(folder):
+            driver.open()
+            wrong = seen(arguments, False)
+            if wrong:
+                fail("not open: %s" % wrong)
+            remove(os.path.join(folder, "record.json"))
+    answer(closed=driver.is_closed(), record=read_record(folder), shown=visit(arguments)[1] is True)

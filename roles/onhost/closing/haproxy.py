@@ -1,0 +1,75 @@
+"""Close a site at HAProxy: two maps, changed over its runtime socket and kept in files.
+
+ARGUMENTS: action (close, open, look, smoke), folder, key, cookie, scheme, name, address and port of
+the site here; to close: html, json and retry (what visitors get), record, allow (addresses), run.
+Files: pass, the secret of the way past the page, where it is not closed yet.
+
+The files come first, as HAProxy reads them when it starts; then the map in memory changes at once,
+as a new version of it. Prints {"closed", "shown", "record"}.
+"""
+
+import glob
+import os
+import re
+import socket
+
+from . import common
+
+ANSWER_SECONDS = 10
+
+
+class Haproxy:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.closed, self.allowed = (os.path.join(arguments["folder"], name)
+                                     for name in ("closed.map", "allowed.map"))
+        self.paths = sorted(glob.glob(arguments["socket"])) or [arguments["socket"]]
+
+    def close(self, record):
+        values = {"state": "closed", "pass": record["pass"], "retry": self.arguments["retry"],
+                  "json": self.arguments["json"], "html": self.arguments["html"]}
+        self._put(self.allowed, ["%s 1" % each for each in self.arguments["allow"]])
+        self._put(self.closed, ["%s %s" % each for each in values.items()])
+
+    def open(self):
+        self._put(self.closed, [])
+        self._put(self.allowed, [])
+
+    def is_closed(self):
+        shown = (self.ask(path, "show map %s" % self.closed) for path in self.paths)
+        return all(re.search(r"(?m)^\S+ state closed$", each) for each in shown)
+
+    def _put(self, map_file, lines):
+        common.write(map_file, "".join("%s\n" % line for line in lines))
+        for path in self.paths:
+            said = self.ask(path, "prepare map %s" % map_file)
+            version = re.search(r"New version created: (\d+)", said)
+            if not version:
+                common.fail("%s: asked to change %s, answered %r; does HAProxy's configuration "
+                            "hold what `fab maintenance.config` prints?"
+                            % (path, map_file, said.strip()))
+            for line in lines:
+                self.order(path, "add map @%s %s <<\n%s\n" % (version[1], map_file, line))
+            self.order(path, "commit map @%s %s" % (version[1], map_file))
+
+    def order(self, path, asked):
+        said = self.ask(path, asked).strip()
+        if said:
+            common.fail("%s: asked %r, answered %r" % (path, asked[:200], said))
+
+    def ask(self, path, asked):
+        """One command, one connection, the whole answer."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(ANSWER_SECONDS)
+                connection.connect(path)
+                connection.sendall(asked.encode() + b"\n")
+                blocks = iter(lambda: connection.recv(65536), b"")
+                return b"".join(blocks).decode("utf-8", "replace")
+        except OSError as error:
+            return common.fail("%s: HAProxy's socket: %s (`fab hosts.setup` lets this user in)"
+                               % (path, error.strerror or error))
+
+
+def main(arguments):
+    common.run(arguments, Haproxy(arguments))

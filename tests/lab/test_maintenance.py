@@ -1,0 +1,176 @@
+"""A maintenance behind HAProxy: the page, everything stopped, migrations, everything started."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from typing import Any
+
+import pytest
+
+from tests.lab.fleet import Fleet, wait_for
+from tests.lab.load import PAGE, Load, crowd, visited
+
+HAPROXY: dict[str, Any] = {"driver": "haproxy", "backend": "web", "deadline": 20}
+DIFFERENCE, OVERHEAD = 0.3, 1.5
+BREAKS = "--accept-risk=catalog.0006_prices_in_cents"
+
+
+def closable(fleet: Fleet, **more: Any) -> None:
+    fleet.write_inventory(balancer=HAPROXY, maintenance={"driver": "haproxy", **more})
+    fleet.fab("hosts.setup", check=0)
+
+
+def status(fleet: Fleet, check: int = 0) -> Any:
+    return json.loads(fleet.fab("maintenance.status", "--json", check=check).stdout)["closed"]
+
+
+def sees_page(fleet: Fleet) -> bool:
+    return fleet.status_of("proxy1", "/version") == 503
+
+
+def until_asked(load: Load, more: int = 50) -> None:
+    so_far = load.asked
+    wait_for("somebody got an answer", lambda: load.asked > so_far + more)
+
+
+def stages_took(fleet: Fleet, *names: str) -> float:
+    """Seconds of these stages of the newest run."""
+    events = fleet.journal()
+    starts = [(each["at"], each["stage"]) for each in events if each["event"] == "stage"]
+    ends = [at for at, _ in starts[1:]] + [events[-1]["at"]]
+    return float(sum(end - at for (at, name), end in zip(starts, ends, strict=True)
+                     if name in names))
+
+
+def check_closed_for(fleet: Fleet, load: Load, printed: str) -> None:
+    found = re.search(r"closed for (\d+\.\d) s", printed)
+    assert found, printed
+    work = stages_took(fleet, "stop", "migrate", "switch", "start")
+    print(f"{load}; printed {found[1]} s, seen {load.closed_for:.2f} s, "
+          f"stop + migrate + switch + start {work:.2f} s")
+    assert abs(float(found[1]) - load.closed_for) < DIFFERENCE
+    assert load.closed_for < work + OVERHEAD
+
+
+@pytest.mark.timeout(600)
+def test_a_whole_maintenance_under_load(on_v1: Fleet) -> None:
+    closable(on_v1)
+    old, new = on_v1.current("web1"), on_v1.release_id("--ref=v2")
+    with visited(on_v1.address["proxy1"], crowd()) as load:
+        until_asked(load)
+        done = on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0)
+        until_asked(load)
+    assert load.lost == []
+    assert set(load.answers) == {old, PAGE, new}
+    check_closed_for(on_v1, load, done.stdout)
+    assert status(on_v1) is None
+    names = [each["stage"] for each in on_v1.journal() if each["event"] == "stage"]
+    assert names == ["stage", "close", "stop", "migrate", "switch", "start", "smoke", "open",
+                     "finish"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ten_hosts(ten: Fleet) -> None:
+    ten.reset()
+    closable(ten)
+    ten.fab("deploy", "--ref=v1", check=0, timeout=300)
+    with visited(ten.address["proxy1"], crowd()) as load:
+        until_asked(load)
+        done = ten.fab("deploy", "--ref=v2", "--maintenance", check=0, timeout=300)
+        until_asked(load)
+    assert load.lost == []
+    check_closed_for(ten, load, done.stdout)
+
+
+@pytest.mark.timeout(600)
+def test_where_nothing_was_migrated_the_old_code_comes_back(on_v1: Fleet) -> None:
+    """v7's own migration fails, and it is one transaction."""
+    on_v1.fab("deploy", "--ref=v2", check=0)
+    closable(on_v1)
+    old = on_v1.current("web1")
+    with visited(on_v1.address["proxy1"], crowd(quick=4, slow=0)) as load:
+        until_asked(load)
+        failed = on_v1.fab("deploy", "--ref=v7", "--maintenance", BREAKS, check=1)
+        until_asked(load)
+    assert load.lost == []
+    assert set(load.answers) == {old, PAGE}
+    assert "web1: put back on the release it had" in failed.stderr
+    assert status(on_v1) is None
+    assert set(on_v1.serving().values()) == {old}
+
+
+@pytest.mark.timeout(600)
+def test_where_something_was_migrated_it_stays_closed_and_says_the_ways_out(on_v1: Fleet) -> None:
+    closable(on_v1)
+    old = on_v1.current("web1")
+    failed = on_v1.fab("deploy", "--ref=v7", "--maintenance", BREAKS, check=1)
+    assert ("the database is not as it was (applied in default: catalog.0004_product_stock, "
+            "catalog.0005_note_stock)") in failed.stdout
+    for line in ("is closed since", "to look past the page: http://", "  ways out:",
+                 f"fab maintenance.off --env={on_v1.env}"):
+        assert line in failed.stderr
+    assert sees_page(on_v1)
+    assert set(on_v1.serving().values()) == {""}
+    shown = status(on_v1, check=4)
+    assert shown["by_run"]
+    assert shown["everywhere"]
+    on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0)
+    assert status(on_v1) is None
+    assert not sees_page(on_v1)
+    assert old not in on_v1.serving().values()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("where", [
+    "finished/maintenance.close/proxy1", "finished/wsgi.stop/web2",
+    "finished/migrations.apply/web1", "started/wsgi.start/web2", "started/maintenance.open/proxy1",
+])
+def test_killed_in_the_window_it_stays_closed_and_the_same_command_opens(
+    on_v1: Fleet, where: str
+) -> None:
+    closable(on_v1)
+    new = on_v1.release_id("--ref=v2")
+    process = on_v1.begin("deploy", "--ref=v2", "--maintenance", at=where)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    on_v1.until_quiet()
+    assert sees_page(on_v1)
+    told = on_v1.fab("maintenance.status", check=4).stdout
+    assert "by run " in told
+    assert f"fab deploy --env={on_v1.env} --maintenance" in told
+    on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0)
+    assert status(on_v1) is None
+    assert set(on_v1.serving().values()) == {new}
+    assert not sees_page(on_v1)
+
+
+def test_by_hand(on_v1: Fleet) -> None:
+    closable(on_v1)
+    told = on_v1.fab("maintenance.on", "--reason=new <shelves>", "--until=2h", check=0).stdout
+    assert sees_page(on_v1)
+    assert on_v1.status_of("proxy1", "/healthz") == 200
+    shown = status(on_v1)
+    assert (shown["reason"], shown["by_run"], shown["everywhere"]) == ("new <shelves>", False, True)
+    (link,) = re.findall(r"past the page: (\S+)", told)
+    assert link.endswith(shown["secret"])
+    # A deploy goes on behind the page, and leaves what a person closed to that person.
+    on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0)
+    assert sees_page(on_v1)
+    on_v1.fab("maintenance.off", check=0)
+    assert not sees_page(on_v1)
+    assert "was open already" in on_v1.fab("maintenance.off", check=0).stdout
+    journals = [path.read_text() for path in on_v1.journals()]
+    assert not any(shown["secret"] in text for text in journals)
+
+
+def test_the_page_survives_a_restart_of_haproxy(on_v1: Fleet) -> None:
+    closable(on_v1)
+    on_v1.fab("maintenance.on", check=0)
+    on_v1.on("proxy1", "systemctl restart haproxy")
+    wait_for("HAProxy answers", lambda: on_v1.status_of("proxy1", "/version"))
+    assert sees_page(on_v1)
+    on_v1.fab("maintenance.off", check=0)
+    assert not sees_page(on_v1)
