@@ -7,6 +7,7 @@ then looks at files that we write. Nothing is reloaded, so no connection is lost
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -25,6 +26,8 @@ from roles.templates import render
 Driver = Literal["none", "haproxy", "nginx"]
 # Beyond what a program waits for by its own account.
 SLACK = 30
+# Seconds in Retry-After, of which nginx tells the longest that does not go beyond the expected end.
+LADDER = (30, 60, 120, 300, 600, 1800, 3600)
 
 
 class MaintenanceSettings(Settings):
@@ -152,7 +155,7 @@ def close(site: Site, why: Reason) -> tuple[Step, ...]:
     html, data = page.render_page(site.settings, why.reason, why.until)
     told = {
         **_told(site, "close"), "html": html, "json": data,
-        "retry": page.retry_after(site.settings.retry_after, why.until),
+        "retry": page.retry_after(site.settings.retry_after, why.until), "ladder": LADDER,
         "record": {"reason": why.reason, "who": why.who, "until": why.until, "by_run": why.run},
         "allow": [*site.settings.allow, *why.allow],
     }
@@ -181,7 +184,8 @@ def look(site: Site) -> tuple[Step, ...]:
 def config(site: Site) -> str:
     """The piece of configuration for whoever administers the hosts in front, to be put there once.
     """
-    told: dict[str, Any] = {"site": site, "settings": site.settings}
+    told: dict[str, Any] = {"site": site, "settings": site.settings, "ladder": LADDER,
+                            "name": re.sub(r"[^a-z0-9]", "_", site.key.lower())}
     return render(f"maintenance/templates/{site.settings.driver}.conf.j2", **told)
 
 
@@ -196,7 +200,7 @@ def _told(site: Site, action: str) -> dict[str, Any]:
         "action": action, "socket": site.settings.socket, "folder": site.folder,
         "cookie": site.cookie, "key": site.key,
         "scheme": parts.scheme, "name": parts.netloc, "port": parts.port or (
-            443 if parts.scheme == "https" else 80), "run": "",
+            443 if parts.scheme == "https" else 80), "run": ""
     }
 
 

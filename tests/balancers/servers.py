@@ -188,8 +188,11 @@ backend web
 
 
 @contextmanager
-def nginx(folder: Path, made: Mapping[str, Backend]) -> Iterator[Balancer]:
-    """nginx with one upstream ``web`` in a file of its own."""
+def nginx(
+    folder: Path, made: Mapping[str, Backend], http: str = "", server: str = ""
+) -> Iterator[Balancer]:
+    """nginx with one upstream ``web`` in a file of its own; ``http`` and ``server`` are more lines
+    for those parts of its configuration."""
     found = Balancer(folder, free_port())
     lines = "".join(f"    server 127.0.0.1:{each.port} max_fails=0;  # {each.name}\n"
                     for each in made.values())
@@ -207,7 +210,9 @@ http {{
     client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
     uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
     include {found.config};
-    server {{ listen 127.0.0.1:{found.port}; location / {{ proxy_pass http://web; }} }}
+    {http}
+    server {{ listen 127.0.0.1:{found.port}; {server}
+              location / {{ proxy_pass http://web; }} }}
 }}
 """)
     words = [program("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]

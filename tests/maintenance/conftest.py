@@ -32,3 +32,20 @@ def haproxy(folder: Path) -> Iterator[Front]:
         opened = servers.haproxy(folder, made, frontend=front.config)
         front.served_at(entered(stack, opened).port)
         yield front
+
+
+@pytest.fixture
+def nginx(folder: Path) -> Iterator[Front]:
+    front = Front("nginx", folder)
+    front.prepare()
+    http, _, server = front.config.partition("# --- second part")
+    with servers.backends("web1") as made, ExitStack() as stack:
+        opened = servers.nginx(folder, made, http, f"# {server}")
+        front.served_at(entered(stack, opened).port)
+        yield front
+
+
+@pytest.fixture(params=["haproxy", "nginx"])
+def front(request: pytest.FixtureRequest) -> Front:
+    found: Front = request.getfixturevalue(request.param)
+    return found

@@ -1,0 +1,94 @@
+"""Moments as people type them, and what is said of a closed site."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from fabfile.errors import UsageError
+from fabfile.maintenance import _end, in_zone, lines
+from roles.maintenance import Closed, MaintenanceSettings, Site
+
+SITE = Site("shop-prod", MaintenanceSettings(driver="haproxy"), (), "https://shop.test/", "/up")
+CLOSED = Closed(time.time() - 65, "new shelves", "eve@desk", by_run=False, secret="5ec3e7")
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(("zone", "local", "utc"), [
+    ("Europe/London", "2026-12-01 02:00", "2026-12-01 02:00"),
+    ("Europe/Berlin", "2027-07-01 02:00", "2027-07-01 00:00"),
+    ("America/New_York", "2026-03-08 03:00", "2026-03-08 07:00"),
+    ("Asia/Kolkata", "2028-02-29 00:00", "2028-02-28 18:30"),
+    ("Australia/Lord_Howe", "2026-10-04 02:30", "2026-10-03 15:30"),
+    ("Pacific/Apia", "2026-06-01 12:00", "2026-05-31 23:00"),
+])
+def test_a_local_time_is_one_moment(zone: str, local: str, utc: str) -> None:
+    assert in_zone(datetime.fromisoformat(local), ZoneInfo(zone), "x") == moment(utc)
+
+
+@pytest.mark.parametrize(("zone", "local", "said"), [
+    ("Europe/London", "2026-03-29 01:30", "does not exist there, as clocks skip it; "
+     "say 2026-03-29 00:30 UTC or 2026-03-29 01:30 UTC"),
+    ("Europe/Berlin", "2026-10-25 02:30", "exists twice there; "
+     "say 2026-10-25 00:30 UTC or 2026-10-25 01:30 UTC"),
+    ("America/New_York", "2026-11-01 01:15", "exists twice there; "
+     "say 2026-11-01 05:15 UTC or 2026-11-01 06:15 UTC"),
+    ("America/Santiago", "2026-09-06 00:10", "does not exist there"),
+    ("Australia/Lord_Howe", "2026-04-05 01:45", "exists twice there; "
+     "say 2026-04-04 14:45 UTC or 2026-04-04 15:15 UTC"),
+    ("Africa/Casablanca", "2027-02-07 02:30", "exists twice there"),
+])
+def test_a_local_time_that_is_none_or_two_is_refused(zone: str, local: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        in_zone(datetime.fromisoformat(local), ZoneInfo(zone), "--until=x")
+    assert str(refused.value).startswith(f"--until=x: {local} ")
+    assert said in str(refused.value)
+
+
+def test_a_span_counts_from_now() -> None:
+    assert abs(_end("90m") - time.time() - 5400) < 5
+    assert abs(_end("2h") - time.time() - 7200) < 5
+    assert _end("") == 0
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("tomorrow", 'expected 90m, 2h or a moment such as "2026-12-01 02:00 Europe/London"'),
+    ("2001-01-01 00:00", "is over"),
+    ("2030-01-01 00:00 Mars/Olympus", "No time zone found"),
+    ("2030-13-01 00:00", "month must be in 1..12"),
+])
+def test_a_moment_that_is_none(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        _end(text)
+    assert str(refused.value).startswith(f"--until={text}: ")
+    assert said in str(refused.value)
+
+
+def test_open() -> None:
+    assert lines(SITE, None, "prod") == ["https://shop.test/ is open"]
+
+
+def test_closed_by_hand() -> None:
+    found = lines(SITE, CLOSED, "prod")
+    assert "by hand of eve@desk: new shelves" in found[0]
+    assert found[1:] == [
+        "  to look past the page: https://shop.test/?shop_prod_maintenance=5ec3e7",
+        "  to open it: fab maintenance.off --env=prod",
+    ]
+
+
+def test_closed_by_a_run_that_is_gone_and_not_everywhere() -> None:
+    found = lines(SITE, replace(CLOSED, by_run=True, run="r1", until=moment("2027-01-01 06:00"),
+                                everywhere=False), "prod")
+    assert "by run r1 of eve@desk" in found[0]
+    assert found[1] == "  expected to be open by 2027-01-01 06:00 UTC"
+    assert found[2].startswith("  NOT ALL hosts in front show the page")
+    assert found[-1] == ("    as it is: fab start --env=prod, look past the page, then "
+                         "fab maintenance.off --env=prod")

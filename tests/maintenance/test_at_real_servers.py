@@ -1,0 +1,103 @@
+"""The page at a real HAProxy and a real nginx (fab test --soak: the packages of these names)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.maintenance.front import PASS, Front
+
+pytestmark = pytest.mark.soak
+
+
+def test_closed_and_open_again(front: Front) -> None:
+    assert front.get().body == "web1"
+    closed = front.close("new shelves")
+    assert (closed.exit, closed.err) == (0, "")
+    found = front.get("/anything?x=1")
+    assert found.status == 503
+    assert found.headers["retry-after"] == "60"
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["content-type"] == "text/html; charset=utf-8"
+    assert found.body.startswith("<!doctype html>")
+    assert found.body.endswith("</html>")
+    assert "new shelves" in found.body
+    assert front.look().answer["closed"] is True
+    assert front.open().exit == 0
+    assert front.get().body == "web1"
+    assert front.look().answer == {"closed": False, "record": None, "shown": False}
+
+
+def test_programs_get_json(front: Front) -> None:
+    front.close("new shelves", until=1_800_000_000)
+    for found in (front.get("/api/things"), front.get("/", Accept="application/json")):
+        assert (found.status, found.headers["content-type"]) == (503, "application/json")
+        # nginx knows some numbers of seconds by name, of which this is the longest.
+        known = {"haproxy": "Fri, 15 Jan 2027 08:00:00 GMT", "nginx": "3600"}
+        assert found.headers["retry-after"] == known[front.site.settings.driver]
+        assert json.loads(found.body)["reason"] == "new shelves"
+    html = front.get("/", Accept="text/html,application/json;q=0.9")
+    assert html.headers["content-type"].startswith("text/html")
+
+
+def test_the_health_page_is_never_closed(front: Front) -> None:
+    front.close()
+    assert [front.get(path).body for path in ("/check", "/ping")] == ["web1", "web1"]
+    assert front.get("/check/more").status == 503
+
+
+def test_who_may_pass(front: Front) -> None:
+    """The client of these tests is a trusted proxy; who is behind it says its last address."""
+    front.close(allow=("198.51.100.7",))
+    assert front.get(X_Forwarded_For="192.0.2.9").status == 200
+    assert front.get(X_Forwarded_For="203.0.113.1, 198.51.100.7").status == 200
+    assert front.get(X_Forwarded_For="192.0.2.9, 203.0.113.1").status == 503
+    assert front.get(X_Forwarded_For="nonsense").status == 503
+    assert front.get(cookie=PASS).status == 200
+    assert front.get(cookie=PASS[:-1]).status == 503
+    assert front.get(cookie="").status == 503
+    link = front.get(f"/?{front.site.cookie}={PASS}")
+    assert (link.status, link.headers["location"]) == (303, "/")
+    assert link.headers["set-cookie"] == (
+        f"{front.site.cookie}={PASS}; Path=/; HttpOnly; SameSite=Lax")
+    assert front.get(f"/?{front.site.cookie}=x").status == 503
+
+
+def test_closed_once_more_keeps_its_beginning_and_its_secret(front: Front) -> None:
+    first = front.close("one").answer["record"]
+    front.close("two", run=False)
+    second = front.look().answer["record"]
+    assert (second["since"], second["pass"]) == (first["since"], first["pass"])
+    assert second["reason"] == "two"
+    assert "two" in front.get().body
+
+
+def test_what_a_person_closed_stays_theirs(front: Front) -> None:
+    front.close("by hand")
+    front.close("a release", run=True)
+    record = front.look().answer["record"]
+    assert (record["reason"], record["by_run"]) == ("by hand", False)
+
+
+def test_the_smoke_test_goes_past_the_page(front: Front) -> None:
+    front.close()
+    assert front.smoke().exit == 0
+
+
+def test_nothing_is_closed_where_the_configuration_lacks_it(front: Front) -> None:
+    front.site = type(front.site)(**{**vars(front.site), "key": "other"})
+    done = front.close()
+    assert done.exit == 1
+    assert "visitors do not see the page" in done.err
+    assert "`fab maintenance.config`" in done.err
+    assert front.get().status == 200
+    assert front.look().answer["record"] is None
+
+
+def test_it_stays_closed_when_haproxy_starts_anew(haproxy: Front) -> None:
+    haproxy.close("new shelves")
+    lines = (haproxy.state / "closed.map").read_text().splitlines()
+    assert lines[0] == "state closed"
+    assert lines[-1].startswith("html <!doctype html>")
+    assert (haproxy.state / "closed.map").stat().st_mode & 0o077 == 0

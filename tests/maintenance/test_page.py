@@ -1,0 +1,89 @@
+"""The page itself, as text; how it looks is for browsers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inventories.errors import UsageError
+from roles.maintenance import MaintenanceSettings
+from roles.maintenance.page import LONGEST, render_page, retry_after
+
+NEW_YEAR = 1_798_761_600.0  # 2027-01-01 00:00 UTC
+
+
+def settings(**changes: object) -> MaintenanceSettings:
+    return MaintenanceSettings.model_validate({"driver": "haproxy", **changes})
+
+
+def test_it_is_one_line_with_nothing_to_load() -> None:
+    html, _ = render_page(settings(), "", 0)
+    assert "\n" not in html
+    assert len(html.encode()) < LONGEST
+    for word in ("src=", "<link", "@import", "url(", "https://", "http://"):
+        assert word not in html
+
+
+def test_what_people_type_is_escaped() -> None:
+    html, data = render_page(settings(title="A & B", contact="<b>"), "<script>alert(1)</script>", 0)
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "A &amp; B" in html
+    assert "&lt;b&gt;" in html
+    assert json.loads(data)["reason"] == "<script>alert(1)</script>"
+
+
+def test_the_end_is_told_to_people_and_programs() -> None:
+    html, data = render_page(settings(), "", NEW_YEAR)
+    assert '<time id="until" datetime="2027-01-01T00:00:00+00:00">' in html
+    assert "01 January 2027, 00:00 UTC" in html
+    assert json.loads(data)["until"] == "2027-01-01T00:00:00+00:00"
+    assert retry_after(60, NEW_YEAR) == "Fri, 01 Jan 2027 00:00:00 GMT"
+
+
+def test_without_an_end_it_says_none() -> None:
+    html, data = render_page(settings(retry_after=90), "", 0)
+    assert "<time" not in html
+    assert '<noscript><meta http-equiv="refresh" content="90"></noscript>' in html
+    assert json.loads(data)["until"] is None
+    assert retry_after(90, 0) == "90"
+
+
+def test_a_template_of_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "page.html"
+    own.write_text("<!doctype html>\n<title>{{ title }}</title>\n  <p>{{ reason }}</p>\n")
+    html, _ = render_page(settings(template=str(own), title="x < y"), "why", 0)
+    assert html == "<!doctype html> <title>x &lt; y</title> <p>why</p>"
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("{{ tittle }}", "'tittle' is undefined"),
+    ("{% if %}", "Expected an expression"),
+    ("x" * (LONGEST + 1), f"{LONGEST + 1} bytes; a page may have {LONGEST}"),
+])
+def test_a_template_that_is_wrong(tmp_path: Path, content: str, said: str) -> None:
+    own = tmp_path / "page.html"
+    own.write_text(content)
+    with pytest.raises(UsageError) as refused:
+        render_page(settings(template=str(own)), "", 0)
+    assert str(refused.value).startswith(f"maintenance.template: {own}: ")
+    assert said in str(refused.value)
+
+
+def test_a_template_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=r"maintenance\.template: /no/such: No such file"):
+        render_page(settings(template="/no/such"), "", 0)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"allow": ["office"]}, "expected addresses or networks such as 192.0.2.0/24, got 'office'"),
+    ({"trusted_proxies": ["10.0.0.1/8"]}, "got '10.0.0.1/8'"),
+    ({"always": ["healthz"]}, "expected paths that begin with /, got 'healthz'"),
+    ({"api": ['/x" }']}, "expected paths that begin with /"),
+])
+def test_settings_that_are_wrong(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match="validation error") as refused:
+        settings(**changes)
+    assert said in str(refused.value)
