@@ -96,7 +96,10 @@ class Environment:
         if not self.app.urls:
             raise InventoryError(f"{first.where('app', 'urls')}: missing; name the site's address, "
                                  f"which shows whether it is closed")
-        hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
+        hosts: tuple[Host, ...] = ()
+        if settings.driver != "stand-in":
+            where = first.where("maintenance", "hosts")
+            hosts = named_hosts(settings.hosts, self.inventory, where)
         health = self.of(WsgiSettings, "wsgi").health.path
         return Site(self.key, settings, hosts, self.app.urls[0], health)
 

@@ -102,8 +102,8 @@ def show_config(env: str, inventory: str) -> None:
     from fabfile.environment import open_environment
 
     site = open_environment(env, inventory).site
-    if site is None:
-        raise Refused("maintenance.driver is none, so nothing has to be configured")
+    if site is None or not site.hosts:
+        raise Refused("maintenance.driver is none or stand-in, so nothing has to be configured")
     print(maintenance.config(site), end="")
 
 
@@ -113,6 +113,9 @@ def _site(session: Session) -> Site:
         host = session.environment.hosts[0]
         raise Refused(f"{host.where('maintenance', 'driver')}: is none, so nothing can show a "
                       f"page; see docs/maintenance.md")
+    if not site.hosts:
+        raise Refused("maintenance.driver is stand-in, which shows its page while "
+                      "fab deploy --maintenance has stopped the servers, and only then")
     return site
 
 

@@ -6,28 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile.plan import Stage, Turn
-from fabfile.strategies.stages import stages
 from fabfile.strategies.targets import Fleet
 from roles import maintenance
-from roles.role import Step
+from roles.role import Step, Target
 
 
 def close_stage(fleet: Fleet) -> list[Stage]:
-    """All hosts in front at once. Until something else follows, the way back opens it again, unless
-    somebody had closed it by hand."""
-    if fleet.site is None:
-        return []
-    why = maintenance.Reason(f"Release {fleet.release.id}", fleet.who, run=True)
-    found = stages("close", "parallel", _turns(maintenance.close(fleet.site, why)))
-    return [replace(stage, resume=way_open(fleet)) for stage in found]
+    """All hosts in front at once."""
+    return _stages("close", maintenance.close(fleet.site, _why(fleet))) if fleet.site else []
 
 
 def open_stages(fleet: Fleet) -> list[Stage]:
     """Asked past the page first: nobody sees a site that does not answer well."""
     if fleet.site is None or _by_hand(fleet):
         return []
-    return [*stages("smoke", "parallel", _turns(maintenance.smoke(fleet.site))),
-            *stages("open", "parallel", _turns(maintenance.open_again(fleet.site)))]
+    return [*_stages("smoke", maintenance.smoke(fleet.site)),
+            *_stages("open", maintenance.open_again(fleet.site))]
 
 
 def left_closed(fleet: Fleet) -> list[Stage]:
@@ -43,9 +37,24 @@ def way_open(fleet: Fleet) -> tuple[Step, ...]:
     return tuple(replace(step, if_well=True) for step in steps)
 
 
+def stand_in(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """The page on a host whose server is stopped, where nothing in front of it shows one."""
+    return maintenance.stand_in(fleet.site, target, _why(fleet)) if fleet.site else ()
+
+
+def step_aside(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """What comes before that server starts again."""
+    return maintenance.step_aside(fleet.site, target) if fleet.site else ()
+
+
+def _why(fleet: Fleet) -> maintenance.Reason:
+    return maintenance.Reason(f"Release {fleet.release.id}", fleet.who, run=True)
+
+
 def _by_hand(fleet: Fleet) -> bool:
     return fleet.closed is not None and not fleet.closed.by_run
 
 
-def _turns(steps: Sequence[Step]) -> list[Turn]:
-    return [Turn(step.host, (step,)) for step in steps]
+def _stages(name: str, steps: Sequence[Step]) -> list[Stage]:
+    turns = tuple(Turn(step.host, (step,)) for step in steps)
+    return [Stage(name, "parallel", turns)] if turns else []

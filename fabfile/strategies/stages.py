@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from fabfile.plan import CONTROLLER, Mode, Stage, Turn
+from fabfile.strategies import closing
 from fabfile.strategies.targets import Fleet, is_live
 from roles import backup, balancer, migrations, scheduler, workers, wsgi
 from roles.command import OnController
@@ -142,7 +143,8 @@ def stop_stages(fleet: Fleet) -> list[Stage]:
     tasks += [Turn(outside.name, (scheduler.stop(outside),))] if outside else []
     again = start_all_again(fleet)
     found = [*stages("stop-tasks", "parallel", tasks),
-             *each_stage(fleet, "stop", "parallel", lambda target: of_roles("stop", target))]
+             *each_stage(fleet, "stop", "parallel", lambda target: (
+                 *of_roles("stop", target), *closing.stand_in(fleet, target)))]
     return [replace(found[0], resume=again), *found[1:]] if found else []
 
 
@@ -155,14 +157,16 @@ def start_stages(fleet: Fleet) -> list[Stage]:
     outside = fleet.scheduler_outside
     last = [Turn(outside.name, (scheduler.start(outside),))] if outside else []
     return [*each_stage(fleet, "start", "rolling", lambda target: (
-                *of_roles("start", target), *undrain(fleet, target))),
+                *closing.step_aside(fleet, target), *of_roles("start", target),
+                *undrain(fleet, target))),
             *stages("scheduler-start", "once", last)]
 
 
 def start_all_again(fleet: Fleet) -> tuple[Step, ...]:
     """What was stopped serves and works again, on every host."""
     outside = fleet.scheduler_outside
-    return (*(step for target in fleet.targets for step in start_again(target)),
+    return (*(step for target in fleet.targets
+              for step in (*closing.step_aside(fleet, target), *start_again(target))),
             *((scheduler.start(outside),) if outside else ()))
 
 

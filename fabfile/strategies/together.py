@@ -70,7 +70,8 @@ def _start_or_go_back(fleet: Fleet) -> list[Stage]:
     started = start_stages(fleet)
     if fleet.pending:
         return started
-    everybody = (*(step for target in fleet.targets for step in put_back(fleet, target)),
+    everybody = (*(step for target in fleet.targets
+                   for step in (*closing.step_aside(fleet, target), *put_back(fleet, target))),
                  *closing.way_open(fleet))
     first = fleet.targets[0].name
     own = {target.name: put_back(fleet, target) for target in fleet.targets}

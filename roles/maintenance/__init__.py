@@ -19,11 +19,13 @@ from pydantic import Field, field_validator
 from inventories.model import Host
 from roles.command import OnHost, SecretRef, command
 from roles.maintenance import page
-from roles.role import Role, Step
+from roles.role import Role, Step, Target
 from roles.settings import Settings
 from roles.templates import render
+from roles.wsgi import WsgiSettings
+from roles.wsgi import applies as wsgi_applies
 
-Driver = Literal["none", "haproxy", "nginx"]
+Driver = Literal["none", "haproxy", "nginx", "stand-in"]
 # Beyond what a program waits for by its own account.
 SLACK = 30
 # Seconds in Retry-After, of which nginx tells the longest that does not go beyond the expected end.
@@ -35,7 +37,8 @@ class MaintenanceSettings(Settings):
 
     driver: Driver = "none"
     """What shows the page. none: there is none, and visitors see refused connections or whatever
-    your balancer says."""
+    your balancer says. stand-in: a small server of ours in the place of the stopped one, where
+    nothing stands in front of it."""
     hosts: list[str] = ["proxy"]
     """The hosts or groups where it stands; all are closed and opened together."""
     folder: str = ""
@@ -131,6 +134,11 @@ class Reason:
     run: bool = False
     allow: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> str:
+        """What visitors read of it: the name of a release would tell them nothing."""
+        return "" if self.run else self.reason
+
 
 @dataclass(frozen=True)
 class Closed:
@@ -152,7 +160,7 @@ def close(site: Site, why: Reason) -> tuple[Step, ...]:
 
     Each host shows that it answers with the page, or nothing was closed there.
     """
-    html, data = page.render_page(site.settings, why.reason, why.until)
+    html, data = page.render_page(site.settings, why.told, why.until)
     told = {
         **_told(site, "close"), "html": html, "json": data,
         "retry": page.retry_after(site.settings.retry_after, why.until), "ladder": LADDER,
@@ -179,6 +187,34 @@ def look(site: Site) -> tuple[Step, ...]:
     """{"closed": bool, "shown": whether the page is what visitors get, "record", "pass"} is the
     last line of each answer."""
     return _steps(site, "look", _told(site, "look"), {})
+
+
+def stand_in(site: Site, target: Target, why: Reason) -> tuple[Step, ...]:
+    """The page where this host's own server has answered, now that that is stopped."""
+    if not _stands_in(site, target):
+        return ()
+    html, data = page.render_page(site.settings, why.told, why.until)
+    told = {"action": "start", "html": html, "json": data, "key": site.key,
+            "address": target.of(WsgiSettings, "wsgi").bind, "api": site.settings.api,
+            "retry": page.retry_after(site.settings.retry_after, why.until)}
+    return (_standin("stand-in", target, told),)
+
+
+def step_aside(site: Site, target: Target) -> tuple[Step, ...]:
+    """The stand-in ends; also where there is none."""
+    return (_standin("step-aside", target, {"action": "stop"}),) if (
+        _stands_in(site, target)) else ()
+
+
+def _stands_in(site: Site, target: Target) -> bool:
+    return (site.settings.driver == "stand-in" and wsgi_applies(target)
+            and not target.of(WsgiSettings, "wsgi").bind.startswith("/"))
+
+
+def _standin(what: str, target: Target, told: Mapping[str, Any]) -> Step:
+    python = command(target.host.connection.python or "python3", "-I")
+    action = OnHost("standin", {**told, "folder": target.paths.state}, interpreter=python)
+    return Step(f"maintenance.{what}", target.name, (action,), timeout=SLACK)
 
 
 def config(site: Site) -> str:

@@ -1,0 +1,115 @@
+"""The page around what is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile.environment import Environment
+from fabfile.errors import InventoryError
+from fabfile.strategies import rolling, together
+from fabfile.strategies.targets import Fleet
+from roles.maintenance import Closed
+from roles.role import HostFacts
+from tests.fabfile.fleets import arguments, live, make_fleet, open_fleet, ready
+from tests.fabfile.strategies.outline import names, outline, stage_of
+
+ALL = ("web1", "web2")
+BY_RUN = Closed(1.0, "Release x", "eve@desk", by_run=True)
+BY_HAND = Closed(1.0, "shelves", "eve@desk", by_run=False)
+
+
+def opened(folder: Path, **maintenance: Any) -> Environment:
+    return open_fleet(folder, ALL, proxies=["lb1", "lb2"],
+                      app={"name": "shop", "urls": ["https://shop.test/"]},
+                      maintenance={"driver": "haproxy", **maintenance})
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return opened(tmp_path)
+
+
+def fleet_of(environment: Environment, *facts: HostFacts, closed: Closed | None = None,
+             pending: tuple[str, ...] = ()) -> Fleet:
+    made = make_fleet(environment, *(facts or map(ready, ALL)), pending=pending)
+    return replace(made, site=environment.site, closed=closed, who="eve@desk")
+
+
+def test_the_page_stands_around_all_that_is_stopped(environment: Environment) -> None:
+    plan = together.plan(fleet_of(environment, pending=("shop.0002_stock",)))
+    assert names(plan) == ["close", "stop", "migrate", "switch", "start", "smoke", "open", "finish"]
+    assert outline(plan)[0] == (
+        "close", "parallel", [(lb, ["maintenance.close"]) for lb in ("lb1", "lb2")])
+    (action,) = stage_of(plan, "close").turns[0].steps[0].actions
+    told = arguments(action)
+    assert told["record"]["who"] == "eve@desk"
+    assert told["record"]["by_run"] is True
+    assert (told["scheme"], told["name"], told["port"]) == ("https", "shop.test", 443)
+    assert "pass" not in told
+
+
+def test_until_something_is_migrated_all_of_it_is_taken_back(environment: Environment) -> None:
+    plan = together.plan(fleet_of(environment, pending=("shop.0002_stock",)))
+    expected = [
+        *((name, host) for host in ALL for name in ("wsgi.start", "wsgi.health")),
+        *(("maintenance.smoke", lb) for lb in ("lb1", "lb2")),
+        *(("maintenance.open", lb) for lb in ("lb1", "lb2")),
+    ]
+    for name in ("close", "stop"):
+        resume = stage_of(plan, name).resume
+        assert resume is not None
+        assert [(step.name, step.host) for step in resume] == expected
+    (turn,) = stage_of(plan, "migrate").turns
+    assert [(step.name, step.host) for step in turn.recover] == [
+        ("migrations.untouched", "web1"), *expected]
+    later = plan.stages[names(plan).index("migrate"):]
+    assert [stage.resume for stage in later if stage.name in ("migrate", "switch")] == [(), ()]
+
+
+def test_what_a_person_closed_is_not_opened(environment: Environment) -> None:
+    plan = together.plan(fleet_of(environment, closed=BY_HAND))
+    assert names(plan) == ["close", "stop", "switch", "start", "finish"]
+
+
+@pytest.mark.parametrize(("closed", "stages"), [
+    (BY_RUN, ["confirm", "smoke", "open", "finish"]),
+    (BY_HAND, ["confirm", "finish"]),
+    (None, ["confirm", "finish"]),
+])
+def test_any_deploy_opens_what_a_dead_run_left_closed(
+    environment: Environment, closed: Closed | None, stages: list[str]
+) -> None:
+    fleet = fleet_of(environment, *map(live, ALL), closed=closed)
+    assert names(rolling.plan(fleet)) == stages
+    assert names(together.plan(fleet)) == stages
+
+
+def test_without_a_smoke_test_it_is_opened_at_once(tmp_path: Path) -> None:
+    plan = together.plan(fleet_of(opened(tmp_path, smoke="")))
+    assert "smoke" not in names(plan)
+    assert "open" in names(plan)
+
+
+def test_a_stand_in_takes_each_servers_place(tmp_path: Path) -> None:
+    plan = together.plan(fleet_of(opened(tmp_path, driver="stand-in")))
+    assert outline(plan) == [
+        ("stop", "parallel", [(host, ["wsgi.stop", "maintenance.stand-in"]) for host in ALL]),
+        ("switch", "parallel", [(host, ["release.switch"]) for host in ALL]),
+        ("start", "rolling", [(host, ["maintenance.step-aside", "wsgi.start", "wsgi.health"])
+                              for host in ALL]),
+        ("finish", "parallel", [(host, ["release.finish"]) for host in ALL]),
+    ]
+
+
+def test_a_site_without_an_address_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match=r"app\.urls: missing; name the site's address"):
+        open_fleet(tmp_path, ALL, proxies=["lb1"], maintenance={"driver": "haproxy"})
+
+
+def test_hosts_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match=r"maintenance\.hosts: no host or group edge;"):
+        opened(tmp_path, hosts=["edge"])

@@ -1,0 +1,90 @@
+"""The page in the place of a server that is stopped."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.roles.onhost.programs import Done, run
+
+
+class StandIn:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            self.port: int = found.getsockname()[1]
+
+    def tell(self, action: str, **changes: Any) -> Done:
+        arguments = {
+            "action": action, "folder": str(self.folder), "address": f"127.0.0.1:{self.port}",
+            "html": "<p>soon</p>", "json": '{"error": "maintenance"}', "retry": "60",
+            "api": ["/api/"], "key": "shop-local"}
+        return run("standin", {**arguments, **changes})
+
+    def ask(self, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, Any, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        return answer.status, answer.headers, body
+
+    def listens(self) -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[StandIn]:
+    made = StandIn(tmp_path / "state")
+    yield made
+    assert made.tell("stop").exit == 0
+
+
+def test_it_answers_everything_with_the_page(standin: StandIn) -> None:
+    assert standin.tell("start").answer == {"closed": True}
+    status, headers, body = standin.ask("/anything", "POST")
+    assert (status, body) == (503, "<p>soon</p>")
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Retry-After"] == "60"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Maintenance"] == "shop-local"
+    assert standin.ask(method="HEAD")[2] == ""
+
+
+def test_programs_get_json(standin: StandIn) -> None:
+    standin.tell("start")
+    for answer in (standin.ask("/api/x"), standin.ask(Accept="application/json")):
+        assert answer[1]["Content-Type"] == "application/json"
+        assert json.loads(answer[2]) == {"error": "maintenance"}
+
+
+def test_started_and_stopped_twice(standin: StandIn) -> None:
+    standin.tell("start")
+    first = (standin.folder / "stand-in.pid").read_text()
+    assert standin.tell("start").answer == {"closed": True}
+    assert (standin.folder / "stand-in.pid").read_text() == first
+    assert standin.tell("stop").answer == {"closed": False}
+    assert not standin.listens()
+    assert standin.tell("stop").answer == {"closed": False}
+
+
+def test_the_port_is_free_at_once_for_the_server(standin: StandIn) -> None:
+    standin.tell("start")
+    standin.ask()
+    standin.tell("stop")
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", standin.port))
+
+
+def test_an_address_that_is_not_ours(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = standin.tell("start", address="192.0.2.1:80")
+    assert (done.exit, done.err) == (1, "192.0.2.1:80: Cannot assign requested address\n")
