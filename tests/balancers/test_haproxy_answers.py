@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,13 @@ def test_what_was_asked_is_read_back(double: Double, short: Path) -> None:
 def test_a_reload_meanwhile_forgets_the_drain(double: Double, short: Path) -> None:
     double.sessions = 1
 
-    def forget() -> None:
+    def forget_when_drained() -> None:
+        deadline = time.monotonic() + 15
+        while double.admin["web1"] != 8 and time.monotonic() < deadline:
+            time.sleep(0.01)
         double.admin["web1"], double.sessions = 0, 0
 
-    threading.Timer(1, forget).start()
+    threading.Thread(target=forget_when_drained, daemon=True).start()
     done = tell(short, "drain", deadline=5)
     assert done.exit == 1
     assert "was asked to be drained, but" in done.err
