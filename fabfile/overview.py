@@ -9,17 +9,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from fabfile.engine import probe, rotation
+from fabfile.engine import closing, probe, rotation
 from fabfile.engine.journal import read, runs
 from fabfile.engine.lock import ago, describe, describe_freeze
 from fabfile.environment import Environment
 from fabfile.errors import Pending, Refused, Unavailable
+from fabfile.maintenance import lines as page_lines
 from fabfile.report import states
 from fabfile.session import Session, connected
 from fabfile.strategies import preflight
 from roles import scheduler
 from roles.app import AppSettings
 from roles.deploy import DeploySettings
+from roles.maintenance import Closed
 from roles.role import HostFacts
 
 
@@ -38,6 +40,11 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
             unfinished += [f"{name}: gets no requests ({where}); bring it back: "
                            f"fab start --env={session.environment.name} --hosts={name}"
                            for name, where in out.items() if name not in waiting]
+        closed = _closed(session)
+        if closed and closed.by_run and not (authority and authority.lock
+                                             and authority.lock["alive"]):
+            unfinished.append(f"the site is closed by a run that did not open it again: "
+                              f"fab maintenance.status --env={session.environment.name}")
         if as_json:
             print(json.dumps({
                 "environment": session.environment.name,
@@ -48,11 +55,15 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
                 "freeze": authority.freeze if authority else None,
                 "job": authority.job if authority else None,
                 "owed": authority.owed if authority else {},
+                "closed": asdict(replace(closed, secret="")) if closed else None,
                 "unfinished": unfinished,
                 "last_run": _last_run(session.environment),
             }, indent=1, sort_keys=True))
         else:
             _print_status(session, facts, authority)
+            if closed and session.environment.site:
+                about = page_lines(session.environment.site, closed, session.environment.name)
+                session.lines.write(about[0])
             for name in waiting:
                 session.lines.write(f"{name} waits: the balancer sends it no requests")
         if failed:
@@ -60,6 +71,15 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
                                         for name, each in failed.items()))
         if unfinished:
             raise Pending("\n".join(unfinished))
+
+
+def _closed(session: Session) -> Closed | None:
+    """How the site is closed, as far as whatever stands in front answers."""
+    try:
+        return closing.look(session.transport, closing.site(session.environment))
+    except Unavailable as error:
+        session.lines.note(str(error))
+        return None
 
 
 def _brief(facts: HostFacts) -> dict[str, Any]:

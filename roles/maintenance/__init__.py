@@ -184,8 +184,8 @@ def smoke(site: Site) -> tuple[Step, ...]:
 
 
 def look(site: Site) -> tuple[Step, ...]:
-    """{"closed": bool, "shown": whether the page is what visitors get, "record", "pass"} is the
-    last line of each answer."""
+    """{"closed": bool, "shown": whether visitors get the page, "record"} is the last line of each
+    answer."""
     return _steps(site, "look", _told(site, "look"), {})
 
 
@@ -219,6 +219,8 @@ def _standin(what: str, target: Target, told: Mapping[str, Any]) -> Step:
 
 def config(site: Site) -> str:
     """The piece of configuration for whoever administers the hosts in front, to be put there once.
+
+    All names in it are the site's own, as several sites may share one server.
     """
     told: dict[str, Any] = {"site": site, "settings": site.settings, "ladder": LADDER,
                             "name": re.sub(r"[^a-z0-9]", "_", site.key.lower())}
@@ -236,7 +238,7 @@ def _told(site: Site, action: str) -> dict[str, Any]:
         "action": action, "socket": site.settings.socket, "folder": site.folder,
         "cookie": site.cookie, "key": site.key,
         "scheme": parts.scheme, "name": parts.netloc, "port": parts.port or (
-            443 if parts.scheme == "https" else 80), "run": ""
+            443 if parts.scheme == "https" else 80), "run": "",
     }
 
 

@@ -141,6 +141,8 @@ def test_killed_in_the_window_it_stays_closed_and_the_same_command_opens(
         assert sees_page(on_v1)
         told = on_v1.fab("maintenance.status", check=4).stdout
         assert "by run " in told
+        assert "the site is closed by a run that did not open it again" in on_v1.fab(
+            "status", check=4).stderr
         assert f"fab deploy --env={on_v1.env} --maintenance" in told
     on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0)
     assert status(on_v1) is None

@@ -78,6 +78,7 @@ def test_what_a_person_closed_stays_theirs(front: Front) -> None:
     front.close("a release", run=True)
     record = front.look().answer["record"]
     assert (record["reason"], record["by_run"]) == ("by hand", False)
+    assert "by hand" in front.get().body
 
 
 def test_the_smoke_test_goes_past_the_page(front: Front) -> None:

@@ -69,17 +69,10 @@ def read_record(folder):
         return fail("%s/record.json: %s" % (folder, error))
 
 
-def new_record(arguments):
+def new_record(arguments, old):
     """The record to be written: what was closed before keeps its beginning and its secret."""
-    old = read_record(arguments["folder"]) or {
-        "since": time.time(), "pass": arguments["files"]["pass"].decode()}
-    by_hand = old.get("by_run") is False
-    told = arguments["record"]
-    return {**old, **(old if by_hand and told["by_run"] else told), "run": arguments["run"]}
-
-
-def write_record(folder, record):
-    write(os.path.join(folder, "record.json"), json.dumps(record))
+    first = {"since": time.time(), "pass": (arguments.get("files") or {}).get("pass", b"").decode()}
+    return {**(old or first), **arguments["record"], "run": arguments["run"]}
 
 
 def visit(arguments, path="/", secret=""):
@@ -145,13 +138,16 @@ def run(arguments, driver):
         smoke(arguments)
     elif arguments["action"] == "close":
         with alone(folder):
-            was_closed = read_record(folder) is not None
-            record = new_record(arguments)
-            write_record(folder, record)
-            driver.close(record)
+            old = read_record(folder)
+            by_hand = old is not None and not old["by_run"]
+            # What a person has closed, a run leaves as it is.
+            if not (by_hand and arguments["record"]["by_run"] and driver.is_closed()):
+                record = new_record(arguments, old)
+                write(os.path.join(folder, "record.json"), json.dumps(record))
+                driver.close(record)
             wrong = seen(arguments, True)
             if wrong:
-                if not was_closed:
+                if old is None:
                     driver.open()
                     remove(os.path.join(folder, "record.json"))
                 fail("visitors do not see the page: %s. Does the server's configuration hold what "
