@@ -16,7 +16,6 @@ from fabfile.agreement import agree, contract
 from fabfile.display import plans as text
 from fabfile.display.lines import fold
 from fabfile.engine import closing, rotation
-from fabfile.engine.journal import read
 from fabfile.engine.source import Source
 from fabfile.errors import (
     FabfleetError,
@@ -101,7 +100,8 @@ def carry_out(wish: Wish) -> None:
             with said_if_closed(session, fleet):
                 run.execute_or_fail(plan, again)
             _done(session, fleet, plan, time.monotonic() - started)
-            _tell_downtime(run, fleet)
+            if session.downtime.seconds:
+                session.lines.write(f"closed for {session.downtime.seconds:.1f} s")
             try:
                 contract(run, fleet)
             except Pending:
@@ -127,16 +127,6 @@ def said_if_closed(session: Session, fleet: Fleet) -> Iterator[None]:
             raise
         told = "\n".join(page_lines(fleet.site, closed, fleet.environment))
         raise type(error)(f"{error}\n{told}") from None
-
-
-def _tell_downtime(run: Run, fleet: Fleet) -> None:
-    """From the moment when all saw the page until all saw the site."""
-    events = [each for each in read(run.runner.journal.path) if each["event"] == "finished"]
-    closed = [each["at"] for each in events if each["step"] == "maintenance.close"]
-    opened = [each["at"] for each in events if each["step"] == "maintenance.open"]
-    if opened:
-        since = fleet.closed.since if fleet.closed else max(closed)
-        run.session.lines.write(f"closed for {max(opened) - since:.1f} s")
 
 
 def _tell(wish: Wish, session: Session, fleet: Fleet, left: Portion | None = None) -> None:

@@ -47,7 +47,7 @@ def open_again(env: str, inventory: str, yes: bool) -> None:
         confirm(session, yes)
         _run(session, "maintenance.off", maintenance.open_again(site))
         session.lines.write(f"{site.url} is open; it was closed for "
-                            f"{time.time() - before.since:.1f} s")
+                            f"{session.downtime.seconds or 0:.1f} s")
 
 
 def show(env: str, inventory: str, as_json: bool) -> None:

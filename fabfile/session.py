@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from shlex import quote
 
 from fabfile.display.lines import Lines, screen
 from fabfile.engine import closing, probe, secrets, source, wheels
+from fabfile.engine.events import Deaf
 from fabfile.engine.fleet import FleetTransport, everywhere
 from fabfile.engine.journal import Journal, new_run_id, operator
 from fabfile.engine.lock import FleetLock, describe
@@ -27,7 +29,7 @@ from fabfile.errors import (
     Unavailable,
     UsageError,
 )
-from fabfile.plan import Plan
+from fabfile.plan import Plan, Stage
 from fabfile.strategies import preflight
 from fabfile.strategies.targets import Fleet, bare_target, named, with_runtime
 from inventories.model import Host
@@ -35,10 +37,21 @@ from roles.app import AppSettings
 from roles.deploy import DeploySettings
 from roles.python import PythonSettings
 from roles.release import ReleaseSettings
-from roles.role import HostFacts, Release, Target, Wheelhouse
+from roles.role import HostFacts, Release, Step, Target, Wheelhouse
 
 # How long a new run waits for the last commands of one that is gone.
 SETTLE_SECONDS = 600
+
+
+class Downtime(Deaf):
+    """How long the site was closed, by the account of what opened it: seconds, or None."""
+
+    seconds: float | None = None
+
+    def step_finished(self, stage: Stage, step: Step, outcome: Outcome) -> None:
+        if step.name == "maintenance.open" and outcome:
+            told = json.loads(outcome.stdout.splitlines()[-1])
+            self.seconds = max(self.seconds or 0, told.get("closed_for", 0))
 
 
 @dataclass
@@ -53,6 +66,7 @@ class Session:
     skip_unreachable: bool = False
     skipped: tuple[str, ...] = ()
     facts: dict[str, HostFacts] = field(default_factory=dict)
+    downtime: Downtime = field(default_factory=Downtime)
 
     @property
     def wanted(self) -> list[Host]:
@@ -227,7 +241,7 @@ class Session:
             self.lines.note(f"taking over from {describe(gone)}")
         runner = Runner(
             self.transport, environment.inventory.hosts, environment.roots, journal,
-            [self.lines], lock, {"FABFLEET_ENVIRONMENT": environment.name},
+            [self.lines, self.downtime], lock, {"FABFLEET_ENVIRONMENT": environment.name},
         )
         journal.write("run", task=task, environment=environment.name, argv=sys.argv[1:])
         outcome = "failed"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fabfile.plan import Stage, Turn
 from fabfile.strategies.targets import Fleet
-from roles import maintenance
+from roles import balancer, maintenance
 from roles.role import Step, Target
 
 
@@ -35,6 +35,14 @@ def way_open(fleet: Fleet) -> tuple[Step, ...]:
         return ()
     steps = (*maintenance.smoke(fleet.site), *maintenance.open_again(fleet.site))
     return tuple(replace(step, if_well=True) for step in steps)
+
+
+def quiet(fleet: Fleet, target: Target) -> tuple[Step, ...]:
+    """Before a server stops: who came before the page still gets an answer."""
+    if fleet.site is None or not fleet.site.hosts:
+        return ()
+    counted = balancer.quiet(target, fleet.balancers[target.name])
+    return counted or maintenance.settle(fleet.site, target)
 
 
 def stand_in(fleet: Fleet, target: Target) -> tuple[Step, ...]:

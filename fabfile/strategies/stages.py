@@ -144,7 +144,8 @@ def stop_stages(fleet: Fleet) -> list[Stage]:
     again = start_all_again(fleet)
     found = [*stages("stop-tasks", "parallel", tasks),
              *each_stage(fleet, "stop", "parallel", lambda target: (
-                 *of_roles("stop", target), *closing.stand_in(fleet, target)))]
+                 *closing.quiet(fleet, target), *of_roles("stop", target),
+                 *closing.stand_in(fleet, target)))]
     return [replace(found[0], resume=again), *found[1:]] if found else []
 
 

@@ -20,7 +20,7 @@ from roles.role import Role, Step, Target
 from roles.settings import Settings
 from roles.wsgi import WsgiSettings
 
-What = Literal["drain", "undrain", "look", "flip"]
+What = Literal["drain", "undrain", "look", "flip", "quiet"]
 # Drivers that can bring some in and take others out in one act.
 FLIPPING = ("haproxy", "nginx")
 # Beyond what a program waits for by its own account, so that it always says itself what is wrong.
@@ -256,6 +256,13 @@ def look(target: Target, balancers: Sequence[Host]) -> tuple[Step, ...]:
     return tuple(_steps("look", target, balancers))
 
 
+def quiet(target: Target, balancers: Sequence[Host]) -> tuple[Step, ...]:
+    """Wait until nothing runs on this host any more, where nothing new comes; only HAProxy counts.
+    """
+    by_haproxy = target.of(BalancerSettings, "balancer").driver == "haproxy"
+    return tuple(_steps("quiet", target, balancers)) if by_haproxy else ()
+
+
 def watch(
     target: Target, balancers: Sequence[Host], seconds: float, percent: float
 ) -> tuple[Step, ...]:
@@ -278,7 +285,7 @@ def _steps(what: What, target: Target, balancers: Sequence[Host]) -> Iterator[St
         return
     settings = target.of(BalancerSettings, "balancer")
     seconds = {"drain": settings.deadline + 2 * settings.up_deadline,
-               "undrain": 2 * settings.up_deadline, "look": 0}[what]
+               "undrain": 2 * settings.up_deadline, "look": 0, "quiet": settings.deadline}[what]
     if settings.driver == "health-file" and what != "look":
         seconds += settings.health_file.seconds
     for host, action in _actions(what, target, balancers):

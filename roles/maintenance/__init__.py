@@ -66,6 +66,9 @@ class MaintenanceSettings(Settings):
     """HAProxy's runtime socket, at level admin; a pattern where several processes have one each."""
     retry_after: Annotated[int, Field(gt=0)] = 60
     """Seconds after which to come back, where no end is known."""
+    settle: Annotated[float, Field(ge=0)] = 5
+    """Seconds that those who came before the page get for their answers, where nothing counts them
+    (HAProxy as the balancer does, and is asked: balancer.deadline)."""
     smoke: str = "/"
     """The path that is asked for past the page before the site is opened; its status has to be
     below 400. Empty: nothing is asked."""
@@ -187,6 +190,18 @@ def look(site: Site) -> tuple[Step, ...]:
     """{"closed": bool, "shown": whether visitors get the page, "record"} is the last line of each
     answer."""
     return _steps(site, "look", _told(site, "look"), {})
+
+
+def settle(site: Site, target: Target) -> tuple[Step, ...]:
+    """Wait a little until nobody is connected to this host's server: visitors get the page now, and
+    who came before it is to have an answer."""
+    if not wsgi_applies(target):
+        return ()
+    python = command(target.host.connection.python or "python3", "-I")
+    told = {"address": target.of(WsgiSettings, "wsgi").bind, "seconds": site.settings.settle}
+    action = OnHost("settle", told, interpreter=python)
+    return (Step("maintenance.settle", target.name, (action,),
+                 timeout=site.settings.settle + SLACK),)
 
 
 def stand_in(site: Site, target: Target, why: Reason) -> tuple[Step, ...]:

@@ -208,3 +208,16 @@ def test_nothing_is_flipped_to_a_server_that_is_ill(haproxy: Balancer, web: Web)
     assert done.exit == 1
     assert done.err.startswith("nothing was flipped: after 0.5 s the check of web/web3 says ")
     assert haproxy.served_by() == {"web1", "web2"}
+
+
+def test_quiet_waits_for_what_runs_and_leaves_the_server_in_rotation(
+    haproxy: Balancer, web: Web
+) -> None:
+    later = busy(haproxy, web, 2)
+    late = tell(haproxy, "quiet", deadline=0.5)
+    assert late.exit == 1
+    assert late.err.startswith("not idle after 0.5 s: web/web1 has 1 sessions")
+    assert tell(haproxy, "quiet", deadline=0.1, then="go-on").exit == 0
+    assert states(tell(haproxy, "quiet"))["web1"] == "UP"
+    later.join(3)
+    assert later.answer == "web1"

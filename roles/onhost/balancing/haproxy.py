@@ -1,10 +1,11 @@
 """Take a server out of HAProxy's rotation and bring it back, over its runtime socket.
 
-ARGUMENTS: action (drain, undrain, look, watch, flip), socket (a path, or a pattern where several
-processes have one each), backends, server, min_up (a number or "50%"), deadline and up_deadline in
-seconds, then (fail, go-on, shut: what to do with sessions that outlast the deadline); for watch,
-seconds and percent: the share of requests that may fail meanwhile; for flip, instead of server,
-enter and leave: the servers that come into rotation, and those that go out at the same moment.
+ARGUMENTS: action (drain, undrain, look, watch, flip, quiet), socket (a path, or a pattern where
+several processes have one each), backends, server, min_up (a number or "50%"), deadline and
+up_deadline in seconds, then (fail, go-on, shut: what to do with sessions that outlast the
+deadline); for watch, seconds and percent: the share of requests that may fail meanwhile; for flip,
+instead of server, enter and leave: the servers that come into rotation, and those that go out at
+the same moment.
 
 Prints the state of all servers as JSON. A drain that fails has put the server back, as far as it
 can; an undrain that fails leaves it out; a flip that fails has flipped back.
@@ -213,6 +214,15 @@ def drain(server, arguments):
     server.read_back(True)
 
 
+def quiet(server, arguments):
+    """Wait until nothing runs on it, and leave it where it is."""
+    busy = server.quiet(arguments["deadline"])
+    if busy and arguments["then"] == "fail":
+        fail("not idle after %g s: %s" % (arguments["deadline"], busy))
+    if busy:
+        sys.stderr.write("going on after %g s: %s\n" % (arguments["deadline"], busy))
+
+
 def undrain(server, arguments):
     server.refuse_maintenance()
     # `ready` counts as up at once, without a new check; so the check has its say before.
@@ -292,4 +302,6 @@ def main(arguments):
         undrain(server, arguments)
     elif arguments["action"] == "watch":
         watch(server, arguments)
+    elif arguments["action"] == "quiet":
+        quiet(server, arguments)
     answer(servers=[each for backend in server.backends() for each in backend.servers.values()])

@@ -133,7 +133,7 @@ def smoke(arguments):
 
 def run(arguments, driver):
     """``driver`` has ``close(record)``, ``open()`` and ``is_closed()``."""
-    folder = arguments["folder"]
+    folder, told = arguments["folder"], {}
     if arguments["action"] == "smoke":
         smoke(arguments)
     elif arguments["action"] == "close":
@@ -154,9 +154,15 @@ def run(arguments, driver):
                      "`fab maintenance.config` prints?" % wrong)
     elif arguments["action"] == "open":
         with alone(folder):
+            old = read_record(folder)
             driver.open()
+            if old is not None:
+                # Now, and not when a visitor's request for a page of the site has ended.
+                told["closed_for"] = round(time.time() - old["since"], 3)
             wrong = seen(arguments, False)
             if wrong:
                 fail("not open: %s" % wrong)
             remove(os.path.join(folder, "record.json"))
-    answer(closed=driver.is_closed(), record=read_record(folder), shown=visit(arguments)[1] is True)
+    elif arguments["action"] == "look":
+        told["shown"] = visit(arguments)[1] is True
+    answer(**told, closed=driver.is_closed(), record=read_record(folder))

@@ -5,7 +5,8 @@ the site here; to close: html, json and retry (what visitors get), record, allow
 Files: pass, the secret of the way past the page, where it is not closed yet.
 
 The files come first, as HAProxy reads them when it starts; then the map in memory changes at once,
-as a new version of it. Prints {"closed", "shown", "record"}.
+as a new version of it. Prints {"closed", "record"}; also "shown" where it looked, and "closed_for"
+seconds where it opened.
 """
 
 import glob

@@ -5,8 +5,8 @@ the site here; to close: html, json, ladder (the seconds that the configuration 
 visitor to wait), record, allow (addresses), run.
 Files: pass, the secret of the way past the page, where it is not closed yet.
 
-Everything is there before the file `closed` comes, and that goes first. Prints {"closed", "shown",
-"record"}.
+Everything is there before the file `closed` comes, and that goes first. Prints {"closed",
+"record"}; also "shown" where it looked, and "closed_for" seconds where it opened.
 """
 
 import os

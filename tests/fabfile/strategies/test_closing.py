@@ -22,10 +22,10 @@ BY_RUN = Closed(1.0, "Release x", "eve@desk", by_run=True)
 BY_HAND = Closed(1.0, "shelves", "eve@desk", by_run=False)
 
 
-def opened(folder: Path, **maintenance: Any) -> Environment:
+def opened(folder: Path, balancer: Any = None, **maintenance: Any) -> Environment:
     return open_fleet(folder, ALL, proxies=["lb1", "lb2"],
                       app={"name": "shop", "urls": ["https://shop.test/"]},
-                      maintenance={"driver": "haproxy", **maintenance})
+                      balancer=balancer or {}, maintenance={"driver": "haproxy", **maintenance})
 
 
 @pytest.fixture
@@ -50,6 +50,21 @@ def test_the_page_stands_around_all_that_is_stopped(environment: Environment) ->
     assert told["record"]["by_run"] is True
     assert (told["scheme"], told["name"], told["port"]) == ("https", "shop.test", 443)
     assert "pass" not in told
+
+
+def test_who_came_before_the_page_gets_an_answer(environment: Environment, tmp_path: Path) -> None:
+    """HAProxy as the balancer knows who that is; without it, connections are looked at."""
+    stop = stage_of(together.plan(fleet_of(environment)), "stop")
+    assert [[step.name for step in turn.steps] for turn in stop.turns] == [
+        ["maintenance.settle", "wsgi.stop"]] * 2
+    (action,) = stop.turns[0].steps[0].actions
+    assert arguments(action) == {"address": "127.0.0.1:8000", "seconds": 5}
+    (tmp_path / "other").mkdir()
+    balanced = opened(tmp_path / "other", balancer={"driver": "haproxy", "backend": "web"})
+    stop = stage_of(together.plan(fleet_of(balanced)), "stop")
+    assert [[(step.name, step.host) for step in turn.steps] for turn in stop.turns] == [
+        [("balancer.quiet", "lb1"), ("balancer.quiet", "lb2"), ("wsgi.stop", host)]
+        for host in ALL]
 
 
 def test_until_something_is_migrated_all_of_it_is_taken_back(environment: Environment) -> None:
