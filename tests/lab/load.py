@@ -17,17 +17,11 @@ PAGE = "page"
 @dataclass
 class Load:
     """What visitors saw: releases, and the whole page of a maintenance as ``PAGE``. ``lost``:
-    refused, reset, cut short, or any other answer. ``pages``: when the page was seen."""
+    refused, reset, cut short, or any other answer."""
 
     answers: Counter[str] = field(default_factory=Counter)
-    pages: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     slowest: float = 0.0
-
-    @property
-    def closed_for(self) -> float:
-        """Seconds from the first page to the last."""
-        return max(self.pages) - min(self.pages)
 
     @property
     def asked(self) -> int:
@@ -68,8 +62,6 @@ def visited(address: str, visitors: Sequence[Visitor]) -> Iterator[Load]:
                 release, said = "", f"{type(error).__name__}: {error}"
             with guard:
                 load.slowest = max(load.slowest, time.monotonic() - began)
-                if release == PAGE:
-                    load.pages.append(time.monotonic())
                 if release:
                     load.answers[release] += 1
                 else:

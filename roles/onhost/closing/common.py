@@ -131,38 +131,52 @@ def smoke(arguments):
         time.sleep(PAUSE)
 
 
+def close(arguments, driver):
+    folder = arguments["folder"]
+    old = read_record(folder)
+    by_hand = old is not None and not old["by_run"]
+    # What a person has closed, a run leaves as it is.
+    if not (by_hand and arguments["record"]["by_run"] and driver.is_closed()):
+        record = new_record(arguments, old)
+        write(os.path.join(folder, "record.json"), json.dumps(record))
+        driver.close(record)
+        if old is None:  # from this moment on, not from when the work on it began
+            record["since"] = time.time()
+            write(os.path.join(folder, "record.json"), json.dumps(record))
+    wrong = seen(arguments, True)
+    if wrong:
+        if old is None:
+            driver.open()
+            remove(os.path.join(folder, "record.json"))
+        fail("visitors do not see the page: %s. Does the server's configuration hold what "
+             "`fab maintenance.config` prints?" % wrong)
+
+
+def open_again(arguments, driver):
+    """Seconds for which it was closed; 0 where it was not."""
+    folder = arguments["folder"]
+    old = read_record(folder)
+    driver.open()
+    # Now, and not when a visitor's request for a page of the site has ended.
+    seconds = round(time.time() - old["since"], 3) if old else 0
+    wrong = seen(arguments, False)
+    if wrong:
+        fail("not open: %s" % wrong)
+    remove(os.path.join(folder, "record.json"))
+    return seconds
+
+
 def run(arguments, driver):
     """``driver`` has ``close(record)``, ``open()`` and ``is_closed()``."""
-    folder, told = arguments["folder"], {}
-    if arguments["action"] == "smoke":
+    action, told = arguments["action"], {}
+    if action == "smoke":
         smoke(arguments)
-    elif arguments["action"] == "close":
-        with alone(folder):
-            old = read_record(folder)
-            by_hand = old is not None and not old["by_run"]
-            # What a person has closed, a run leaves as it is.
-            if not (by_hand and arguments["record"]["by_run"] and driver.is_closed()):
-                record = new_record(arguments, old)
-                write(os.path.join(folder, "record.json"), json.dumps(record))
-                driver.close(record)
-            wrong = seen(arguments, True)
-            if wrong:
-                if old is None:
-                    driver.open()
-                    remove(os.path.join(folder, "record.json"))
-                fail("visitors do not see the page: %s. Does the server's configuration hold what "
-                     "`fab maintenance.config` prints?" % wrong)
-    elif arguments["action"] == "open":
-        with alone(folder):
-            old = read_record(folder)
-            driver.open()
-            if old is not None:
-                # Now, and not when a visitor's request for a page of the site has ended.
-                told["closed_for"] = round(time.time() - old["since"], 3)
-            wrong = seen(arguments, False)
-            if wrong:
-                fail("not open: %s" % wrong)
-            remove(os.path.join(folder, "record.json"))
-    elif arguments["action"] == "look":
+    elif action == "look":
         told["shown"] = visit(arguments)[1] is True
-    answer(**told, closed=driver.is_closed(), record=read_record(folder))
+    else:
+        with alone(arguments["folder"]):
+            if action == "close":
+                close(arguments, driver)
+            else:
+                told["closed_for"] = open_again(arguments, driver)
+    answer(**told, closed=driver.is_closed(), record=read_record(arguments["folder"]))

@@ -33,8 +33,8 @@ class Haproxy:
         self._put(self.closed, ["%s %s" % each for each in values.items()])
 
     def open(self):
-        self._put(self.closed, [])
         self._put(self.allowed, [])
+        self._put(self.closed, [])
 
     def is_closed(self):
         shown = (self.ask(path, "show map %s" % self.closed) for path in self.paths)
