@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from fabfile.agreement import agree, contract
+from fabfile.announcing import announcing
 from fabfile.display import plans as text
 from fabfile.display.lines import fold
 from fabfile.engine import closing, rotation
@@ -86,7 +87,8 @@ def carry_out(wish: Wish) -> None:
         show_plans(session, False, full=False, plans=[staging.plan(fleet)])
         confirm(session, wish.yes)
         again = wish.again(session.environment.name)
-        with session.run("deploy") as run:
+        with announcing(session) as tell, session.run("deploy") as run:
+            tell.begin(fleet, "deploy")
             fleet = looked(session, _chosen(wish, session.fleet(source), strategy))
             _stage(run, fleet, again)
             try:

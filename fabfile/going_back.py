@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fabfile.announcing import announcing
 from fabfile.course import looked, said_if_closed, show_plans
 from fabfile.engine.django import ask_plan, question
 from fabfile.errors import Refused, UsageError
@@ -44,7 +45,10 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
         if dry_run:
             return
         confirm(session, wish.yes)
-        with session.run("rollback") as run, said_if_closed(session, session.fleet_of(chosen)):
+        fleet = session.fleet_of(chosen)
+        with (announcing(session) as tell, session.run("rollback") as run,
+              said_if_closed(session, fleet)):
+            tell.begin(fleet, "rollback")
             run.execute_or_fail(_planned(session, chosen, wish, again), again)
         waits = session.environment.strategy == "blue-green"
         session.lines.write(f"{chosen} serves again" if waits else

@@ -1,0 +1,94 @@
+"""A run tells whom the inventory names that it has started, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from fabfile.display.notices import Notice, messages
+from fabfile.engine.journal import operator
+from fabfile.engine.post import Sender
+from fabfile.engine.secrets import resolve
+from fabfile.errors import FabfleetError, Pending, UsageError
+from fabfile.session import Session
+from fabfile.strategies.targets import Fleet
+from roles.notifications import Kind, NotificationsSettings
+
+
+class Announcer:
+    """Nothing that goes wrong here becomes an error of the run."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.settings = session.environment.of(NotificationsSettings, "notifications")
+        self.first: Notice | None = None
+        self.skipped: tuple[str, ...] = ()
+        self.sender = Sender(self.settings.timeout, self.settings.email, self._password)
+        self.unsent: dict[str, None] = {}
+
+    def _password(self) -> str:
+        secret = self.settings.email.password
+        return resolve(secret.reference()) if secret else ""
+
+    def begin(self, fleet: Fleet, task: str) -> None:
+        """From here on the end is told, too."""
+        if not self.settings.is_on:
+            return
+        app, release = self.session.environment.app, fleet.release
+        self.skipped = fleet.skipped
+        self.first = Notice(
+            "started", task, app.name, fleet.environment, release.id, release.ref, release.commit,
+            operator(), fleet.deploy.strategy, len(fleet.targets), time.time(),
+            url=app.urls[0] if app.urls else "")
+        self._tell(self.first)
+
+    def end(self, kind: Kind, detail: str = "", following: str = "") -> None:
+        if self.first:
+            closed = self.session.downtime.seconds or 0
+            self._tell(replace(self.first, kind=kind, ended=time.time(), closed_for=closed,
+                               detail=detail, next=following))
+
+    def _tell(self, notice: Notice) -> None:
+        try:
+            self.sender.send(messages(self.settings, notice, resolve, time.time()))
+        except UsageError as error:  # it names the secret's place, never the secret
+            self.unsent[str(error)] = None
+
+    def finish(self) -> None:
+        for note in [*self.unsent, *self.sender.finish()]:
+            self.session.lines.note(f"notifications: {note}")
+
+
+@contextmanager
+def announcing(session: Session) -> Iterator[Announcer]:
+    """Around a whole run, its lock included, so that nobody else waits for a slow service."""
+    announcer = Announcer(session)
+    try:
+        yield announcer
+    except Pending as error:
+        announcer.end("pending", *_told(error))
+        raise
+    except FabfleetError as error:
+        announcer.end("failed", *_told(error))
+        raise
+    except BaseException as error:
+        announcer.end("failed", type(error).__name__)
+        raise
+    else:
+        if announcer.skipped:
+            announcer.end("pending", f"{', '.join(announcer.skipped)}: did not answer, and has to "
+                                     f"catch up")
+        else:
+            announcer.end("finished")
+    finally:
+        announcer.finish()
+
+
+def _told(error: FabfleetError) -> tuple[str, str]:
+    """(the first line, the command that goes on): the rest is for the terminal, and the way past a
+    maintenance page, which is a secret, stands there as well."""
+    lines = str(error).splitlines()
+    following = [line.removeprefix("next: ") for line in lines if line.startswith("next: ")]
+    return (lines[0] if lines else ""), (following[-1] if following else "")

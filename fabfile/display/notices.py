@@ -1,0 +1,155 @@
+"""A notice of a run, as each service wants to have it. Values only; nothing is sent here.
+
+Sources of the forms: Slack's incoming webhooks (`text`, with `&`, `<` and `>` escaped), Sentry's
+"create a new release for an organization" and "create a deploy".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from urllib.parse import quote
+
+from roles.command import SecretRef
+from roles.notifications import Kind, NotificationsSettings
+
+JSON = "application/json"
+# Slack cuts longer texts.
+LONGEST = 3000
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What became of a run. Times in seconds since the epoch; ``next`` is the command that goes on.
+    """
+
+    kind: Kind
+    task: str
+    app: str
+    environment: str
+    release: str
+    ref: str
+    commit: str
+    who: str
+    mode: str
+    hosts: int
+    started: float
+    ended: float = 0
+    closed_for: float = 0
+    detail: str = ""
+    next: str = ""
+    url: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, self.ended - self.started)
+
+    @property
+    def headline(self) -> str:
+        where = f"{self.app} on {self.environment}"
+        what = f"{self.task} of {self.release}" + (f" ({self.ref})" if self.ref else "")
+        hosts = f"{self.hosts} host{'' if self.hosts == 1 else 's'}"
+        after = f"after {self.seconds:.1f} s"
+        closed = f", closed for {self.closed_for:.1f} s" if self.closed_for else ""
+        return {
+            "started": f"{where}: {self.who} started the {what} on {hosts}, {self.mode}",
+            "finished": f"{where}: {what} finished on {hosts} {after}{closed}",
+            "failed": f"{where}: {what} FAILED {after}{closed}",
+            "pending": f"{where}: {what} finished {after}{closed}, but something is left to do",
+        }[self.kind]
+
+    @property
+    def text(self) -> str:
+        parts = [self.headline, self.detail, f"next: {self.next}" if self.next else "", self.url]
+        return "\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Post:
+    """One HTTP request. Its address may be a secret, and so may its headers. ``fine`` are the
+    statuses that mean that it was taken."""
+
+    service: str
+    address: str = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    fine: tuple[int, ...] = (200, 201, 202, 204)
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One mail."""
+
+    service: str
+    message: EmailMessage = field(repr=False)
+
+
+def messages(
+    settings: NotificationsSettings, notice: Notice, find: Callable[[SecretRef], str], now: float
+) -> Iterator[Post | Mail]:
+    """All that is to be sent. ``find`` looks a secret up, and may raise."""
+    if settings.slack.url and notice.kind in settings.slack.when:
+        yield slack(find(settings.slack.url.reference()), notice)
+    if settings.webhook.url and notice.kind in settings.webhook.when:
+        own = settings.webhook
+        assert own.url
+        key = find(own.key.reference()) if own.key else ""
+        yield webhook(find(own.url.reference()), key, notice, now)
+    if settings.email.server and notice.kind in settings.email.when:
+        yield mail(settings.email.sender, settings.email.to, notice)
+    if settings.sentry.token and notice.release:
+        yield from sentry(settings, find(settings.sentry.token.reference()), notice)
+
+
+def slack(address: str, notice: Notice) -> Post:
+    text = notice.text
+    for sign, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(sign, escaped)
+    body = json.dumps({"text": text[:LONGEST]}).encode()
+    return Post("slack", address, {"Content-Type": JSON}, body)
+
+
+def webhook(address: str, key: str, notice: Notice, now: float) -> Post:
+    body = json.dumps({**asdict(notice), "text": notice.text}, sort_keys=True).encode()
+    headers = {"Content-Type": JSON, "X-Fabfleet-Timestamp": str(int(now))}
+    if key:
+        signed = f"{int(now)}.".encode() + body
+        digest = hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
+        headers["X-Fabfleet-Signature"] = f"sha256={digest}"
+    return Post("webhook", address, headers, body)
+
+
+def mail(sender: str, to: list[str], notice: Notice) -> Mail:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = (
+        sender, ", ".join(to), " ".join(notice.headline.split()))
+    message.set_content(notice.text + "\n")
+    return Mail("email", message)
+
+
+def sentry(settings: NotificationsSettings, token: str, notice: Notice) -> Iterator[Post]:
+    """The release before any process of it starts; the deploy when the last one serves."""
+    own = settings.sentry
+    base = (f"{own.url.rstrip('/')}/api/0/organizations/{quote(own.organization, safe='')}"
+            f"/releases/")
+    headers = {"Content-Type": JSON, "Authorization": f"Bearer {token}"}
+    if notice.kind == "started":
+        body = {"version": notice.release, "projects": own.projects}
+        if notice.commit:
+            body["ref"] = notice.commit
+        yield Post("sentry", base, headers, json.dumps(body).encode(), (200, 201, 208))
+    elif notice.kind in ("finished", "pending"):
+        deployed = {"environment": notice.environment, "dateStarted": _iso(notice.started),
+                    "dateFinished": _iso(notice.ended)}
+        yield Post("sentry", f"{base}{quote(notice.release, safe='')}/deploys/", headers,
+                   json.dumps(deployed).encode(), (200, 201, 208))
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace(
+        "+00:00", "Z")

@@ -1,0 +1,173 @@
+"""Notices on their way to services that are quick, slow, dead or unwilling."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from fabfile.display.notices import Mail, Post
+from fabfile.engine.post import PAUSE, TRIES, Sender
+from roles.notifications import EmailSettings
+
+SECRET = "s3cret"
+
+
+class Service:
+    """Answers with these statuses, one after the other, then with the last one for ever."""
+
+    def __init__(self, *statuses: int, seconds: float = 0) -> None:
+        self.statuses, self.seconds = list(statuses), seconds
+        self.bodies: list[bytes] = []
+        own = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                own.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                time.sleep(own.seconds)
+                status = own.statuses.pop(0) if len(own.statuses) > 1 else own.statuses[0]
+                self.send_response(status)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"no")
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name is given
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/{SECRET}"
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    statuses, seconds = request.param
+    made = Service(*statuses, seconds=seconds)
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def post(address: str, body: bytes = b"{}") -> Post:
+    return Post("slack", address, {"Content-Type": "application/json"}, body)
+
+
+def sender(timeout: float = 2, **email: Any) -> Sender:
+    return Sender(timeout, EmailSettings.model_validate(email), lambda: "pw")
+
+
+@pytest.mark.parametrize("service", [((200,), 0)], indirect=True)
+def test_they_arrive_in_order_and_once(service: Service) -> None:
+    made = sender()
+    made.send([post(service.address, b"1"), post(service.address, b"2")])
+    made.send([post(service.address, b"3")])
+    assert made.finish() == []
+    assert service.bodies == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("service", [((500, 200), 0)], indirect=True)
+def test_it_is_tried_once_more(service: Service) -> None:
+    made = sender()
+    made.send([post(service.address)])
+    assert made.finish() == []
+    assert len(service.bodies) == 2
+
+
+@pytest.mark.parametrize(("service", "said"), [
+    (((404,), 0), "slack: HTTP status 404: no"),
+    (((302,), 0), "slack: HTTP status 302: no"),
+], indirect=["service"])
+def test_who_is_unwilling_is_named_without_an_address(service: Service, said: str) -> None:
+    made = sender()
+    made.send([post(service.address)])
+    assert made.finish() == [said]
+    assert len(service.bodies) == TRIES
+
+
+@pytest.mark.parametrize("service", [((200,), 30)], indirect=True)
+def test_a_slow_service_delays_nothing_but_the_end_and_that_by_two_tries(service: Service) -> None:
+    made = sender(timeout=0.5)
+    began = time.monotonic()
+    made.send([post(service.address), post(service.address)])
+    assert time.monotonic() - began < 0.3
+    notes = made.finish()
+    assert time.monotonic() - began < TRIES * 0.5 + PAUSE + 1
+    assert notes[0] in ("slack: no answer: not within the time",
+                        "not all were taken in time; the run waits no longer")
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{found.getsockname()[1]}/{SECRET}"
+    made = sender()
+    made.send([post(address)])
+    (note,) = made.finish()
+    assert note == "slack: no answer: Connection refused"
+
+
+@pytest.mark.parametrize("address", [f"ftp://x/{SECRET}", SECRET, f"http://[{SECRET}/", "https://"])
+def test_an_address_that_is_none(address: str) -> None:
+    made = sender()
+    made.send([post(address)])
+    (note,) = made.finish()
+    assert note.startswith("slack: ")
+    assert SECRET not in note
+
+
+class Smtp(socketserver.StreamRequestHandler):
+    """As much of SMTP as one mail needs."""
+
+    def handle(self) -> None:
+        mails: list[bytes] = self.server.mails  # type: ignore[attr-defined]
+        self.wfile.write(b"220 mail.test\r\n")
+        while line := self.rfile.readline():
+            verb = line[:4].upper()
+            if verb == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                mails.append(b"".join(iter(self.rfile.readline, b".\r\n")))
+            self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
+
+
+def test_a_mail_arrives() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Smtp) as server:
+        server.mails = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = "a@x.test", "b@x.test", "done"
+        message.set_content("all is well\n")
+        made = sender(server="127.0.0.1", port=server.server_address[1], encryption="none",
+                      sender="a@x.test", to=["b@x.test"])
+        made.send([Mail("email", message)])
+        assert made.finish() == []
+        server.shutdown()
+        (mail,) = server.mails  # type: ignore[attr-defined]
+    assert b"Subject: done" in mail
+    assert b"all is well" in mail
+
+
+def test_a_mail_that_nobody_takes() -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    made = sender(server="127.0.0.1", port=port, sender="a@x.test", to=["b@x.test"])
+    made.send([Mail("email", EmailMessage())])
+    assert made.finish() == ["email: 127.0.0.1: Connection refused"]
+
+
+def test_nothing_to_send_starts_nothing() -> None:
+    before = threading.active_count()
+    assert sender().finish() == []
+    assert threading.active_count() == before
