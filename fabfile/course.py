@@ -32,6 +32,7 @@ from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
 from fabfile.strategies import blue_green, contracting, rolling, staging, together
 from fabfile.strategies.targets import Fleet
+from fabfile.windows import refuse_outside
 from roles.deploy import DeploySettings
 from roles.migrations import Portion
 
@@ -56,6 +57,7 @@ class Wish:
     batch: str = ""
     on_failure: str = ""
     skip_unreachable: bool = False
+    outside_window: bool = False
 
     def again(self, environment: str) -> str:
         """The same command once more."""
@@ -68,6 +70,7 @@ class Wish:
         words += ["--worktree"] if self.worktree else []
         words += ["--maintenance"] if self.maintenance else []
         words += ["--skip-unreachable"] if self.skip_unreachable else []
+        words += ["--outside-window"] if self.outside_window else []
         return shlex.join(words)
 
 
@@ -80,6 +83,8 @@ def carry_out(wish: Wish) -> None:
     started = time.monotonic()
     with _opened(wish) as session:
         strategy = _strategy(wish, session)
+        if strategy == "together" and not wish.outside_window:
+            refuse_outside(session.environment, time.time())
         session.find_secrets()
         source = _prepared(wish, session)
         fleet = _chosen(wish, session.fleet(source), strategy)

@@ -19,6 +19,7 @@ from fabfile.session import Session, confirm, connected
 from fabfile.strategies.stages import stages
 from roles import maintenance
 from roles.maintenance import Closed, Reason, Site
+from roles.maintenance.windows import in_zone
 from roles.role import Step
 
 UNITS = {"m": 60, "h": 3600}
@@ -168,16 +169,3 @@ def _end(text: str) -> float:
     if end < time.time():
         raise UsageError(f"--until={text}: is over")
     return end
-
-
-def in_zone(naive: datetime, zone: ZoneInfo, where: str) -> float:
-    """Seconds since the epoch of a local time. Raises :class:`UsageError` where clocks skip it, or
-    show it twice; both candidates are named then."""
-    first, second = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
-    shown = [each.astimezone(UTC) for each in (first, second)]
-    if first.utcoffset() == second.utcoffset():
-        return first.timestamp()
-    exists = shown[0].astimezone(zone).replace(tzinfo=None) == naive
-    kind = "exists twice there" if exists else "does not exist there, as clocks skip it"
-    pair = " or ".join(f"{each:%Y-%m-%d %H:%M} UTC" for each in sorted(shown))
-    raise UsageError(f"{where}: {naive:%Y-%m-%d %H:%M} {kind}; say {pair}")

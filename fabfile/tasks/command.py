@@ -22,6 +22,7 @@ OPTIONS = {
     "worktree": "deploy the work tree as it is, with its uncommitted changes",
     "dry_run": "show what would run; change nothing",
     "strategy": "rolling, together or blue-green (default: as in the inventory)",
+    "outside_window": "close the site though no maintenance window is open",
     "maintenance": "stop everything while it migrates",
     "accept_risk": "run this migration (app.name) though it is not safe; once for each",
     "approved_plan": "only this plan of migrations may run: its hash, from fab migrations.sql",

@@ -14,14 +14,15 @@ def deploy(
     context: Context, env: str = "", ref: str = "", worktree: bool = False,
     hosts: str | None = None, strategy: str = "", maintenance: bool = False,
     accept_risk: Sequence[str] | None = None, approved_plan: str = "", batch: str = "",
-    on_failure: str = "", skip_unreachable: bool = False, dry_run: bool = False,
-    yes: bool = False, json: bool = False, inventory: str = "",
+    on_failure: str = "", skip_unreachable: bool = False, outside_window: bool = False,
+    dry_run: bool = False, yes: bool = False, json: bool = False, inventory: str = "",
 ) -> None:
     """Deploy a release to every host, one at a time, migrations once."""
     from fabfile.course import Wish, carry_out, show_only
 
     wish = Wish(env, inventory, hosts, ref or None, worktree, strategy, yes, json, maintenance,
-                tuple(accept_risk or ()), approved_plan, batch, on_failure, skip_unreachable)
+                tuple(accept_risk or ()), approved_plan, batch, on_failure, skip_unreachable,
+                outside_window)
     if dry_run:
         show_only(wish)
     else:

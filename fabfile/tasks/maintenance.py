@@ -38,3 +38,11 @@ def config(context: Context, env: str = "", inventory: str = "") -> None:
     from fabfile.maintenance import show_config
 
     show_config(env, inventory)
+
+
+@command
+def next_(context: Context, env: str = "", inventory: str = "") -> None:
+    """Show when the next maintenance windows are."""
+    from fabfile.windows import show_next
+
+    show_next(env, inventory)

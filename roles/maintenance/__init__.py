@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 from inventories.model import Host
 from roles.command import OnHost, SecretRef, command
 from roles.maintenance import page
+from roles.maintenance.windows import WindowSettings
 from roles.role import Role, Step, Target
 from roles.settings import Settings
 from roles.templates import render
@@ -69,6 +70,8 @@ class MaintenanceSettings(Settings):
     settle: Annotated[float, Field(ge=0)] = 5
     """Seconds that those who came before the page get for their answers, where nothing counts them
     (HAProxy as the balancer does, and is asked: balancer.deadline)."""
+    windows: list[WindowSettings] = []
+    """When a maintenance may be; where none is named, at any time."""
     smoke: str = "/"
     """The path that is asked for past the page before the site is opened; its status has to be
     below 400. Empty: nothing is asked."""

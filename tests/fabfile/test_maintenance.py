@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from fabfile.errors import UsageError
-from fabfile.maintenance import _end, in_zone, lines
+from fabfile.maintenance import _end, lines
 from roles.maintenance import Closed, MaintenanceSettings, Site
 
 SITE = Site("shop-prod", MaintenanceSettings(driver="haproxy"), (), "https://shop.test/", "/up")
@@ -19,37 +18,6 @@ CLOSED = Closed(time.time() - 65, "new shelves", "eve@desk", by_run=False, secre
 
 def moment(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-
-
-@pytest.mark.parametrize(("zone", "local", "utc"), [
-    ("Europe/London", "2026-12-01 02:00", "2026-12-01 02:00"),
-    ("Europe/Berlin", "2027-07-01 02:00", "2027-07-01 00:00"),
-    ("America/New_York", "2026-03-08 03:00", "2026-03-08 07:00"),
-    ("Asia/Kolkata", "2028-02-29 00:00", "2028-02-28 18:30"),
-    ("Australia/Lord_Howe", "2026-10-04 02:30", "2026-10-03 15:30"),
-    ("Pacific/Apia", "2026-06-01 12:00", "2026-05-31 23:00"),
-])
-def test_a_local_time_is_one_moment(zone: str, local: str, utc: str) -> None:
-    assert in_zone(datetime.fromisoformat(local), ZoneInfo(zone), "x") == moment(utc)
-
-
-@pytest.mark.parametrize(("zone", "local", "said"), [
-    ("Europe/London", "2026-03-29 01:30", "does not exist there, as clocks skip it; "
-     "say 2026-03-29 00:30 UTC or 2026-03-29 01:30 UTC"),
-    ("Europe/Berlin", "2026-10-25 02:30", "exists twice there; "
-     "say 2026-10-25 00:30 UTC or 2026-10-25 01:30 UTC"),
-    ("America/New_York", "2026-11-01 01:15", "exists twice there; "
-     "say 2026-11-01 05:15 UTC or 2026-11-01 06:15 UTC"),
-    ("America/Santiago", "2026-09-06 00:10", "does not exist there"),
-    ("Australia/Lord_Howe", "2026-04-05 01:45", "exists twice there; "
-     "say 2026-04-04 14:45 UTC or 2026-04-04 15:15 UTC"),
-    ("Africa/Casablanca", "2027-02-07 02:30", "exists twice there"),
-])
-def test_a_local_time_that_is_none_or_two_is_refused(zone: str, local: str, said: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        in_zone(datetime.fromisoformat(local), ZoneInfo(zone), "--until=x")
-    assert str(refused.value).startswith(f"--until=x: {local} ")
-    assert said in str(refused.value)
 
 
 def test_a_span_counts_from_now() -> None:

@@ -172,6 +172,17 @@ def test_by_hand(on_v1: Fleet) -> None:
     assert not any(shown["secret"] in text for text in journals)
 
 
+def test_outside_of_all_windows_nothing_is_touched(on_v1: Fleet) -> None:
+    past = {"name": "past", "at": "02:00", "length": "1h", "day": "2001-01-01"}
+    closable(on_v1, windows=[past])
+    known = len(on_v1.journals())
+    refused = on_v1.fab("deploy", "--ref=v2", "--maintenance", check=3)
+    assert "it is outside of every maintenance window" in refused.stderr
+    assert "--outside-window" in refused.stderr
+    assert len(on_v1.journals()) == known
+    on_v1.fab("deploy", "--ref=v2", "--maintenance", "--outside-window", check=0)
+
+
 def test_the_page_survives_a_restart_of_haproxy(on_v1: Fleet) -> None:
     closable(on_v1)
     on_v1.fab("maintenance.on", check=0)

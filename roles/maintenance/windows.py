@@ -1,0 +1,182 @@
+"""When a maintenance may be: windows in the inventory, as moments. Values only; no clock is read.
+
+A rule is an RRULE of iCalendar (RFC 5545, 3.3.10), read by python-dateutil in local time without a
+zone; each of its times is then placed in the zone, where it may not exist or exist twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import field_validator, model_validator
+
+from inventories.errors import UsageError
+from roles.settings import Settings
+
+# A Monday, from which rules without a day of their own count.
+MONDAY = date(2024, 1, 1)
+SPAN = re.compile(r"(\d+)([mh])")
+SECONDS = {"m": 60, "h": 3600}
+# How far anybody looks ahead: a leap day comes after eight years at the latest.
+HORIZON = timedelta(days=366 * 9)
+
+
+class WindowSettings(Settings):
+    """A time in which the site may be closed."""
+
+    name: str = ""
+    """What it is called."""
+    zone: str = "UTC"
+    """The time zone of `at`, as in Europe/London."""
+    at: str = ""
+    """The local time at which it begins, as "02:00"."""
+    length: str = ""
+    """How long it is: 90m, 3h."""
+    rule: str = ""
+    """On which days, as an iCalendar RRULE: FREQ=WEEKLY;BYDAY=TU,TH."""
+    day: str = ""
+    """The one day, as "2026-12-01"; with a rule, the first day from which it counts."""
+    latest_start: str = ""
+    """How long after its beginning a run may still begin: 30m. Default: as long as it fits."""
+
+    @field_validator("zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"expected a time zone such as Europe/London, got {value!r}") from None
+        return value
+
+    @field_validator("at")
+    @classmethod
+    def _at(cls, value: str) -> str:
+        if value and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError(f'expected a time such as "02:00", got {value!r}')
+        return value
+
+    @field_validator("length", "latest_start")
+    @classmethod
+    def _span(cls, value: str) -> str:
+        if value and not SPAN.fullmatch(value):
+            raise ValueError(f"expected 90m or 3h, got {value!r}")
+        return value
+
+    @field_validator("day", mode="before")
+    @classmethod
+    def _unquoted(cls, value: object) -> object:
+        """YAML makes a date of it where it has no quotes."""
+        return value.isoformat() if isinstance(value, date) else value
+
+    @field_validator("day")
+    @classmethod
+    def _day(cls, value: str) -> str:
+        try:
+            return date.fromisoformat(value).isoformat() if value else ""
+        except ValueError:
+            raise ValueError(f'expected a day such as "2026-12-01", got {value!r}') from None
+
+    @model_validator(mode="after")
+    def _whole(self) -> WindowSettings:
+        missing = [key for key in ("name", "at", "length") if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"expected {' and '.join(missing)}, which a window needs")
+        if not self.rule and not self.day:
+            raise ValueError("expected rule or day: when is it?")
+        if self.rule:
+            if re.search(r"DTSTART|BYHOUR|BYMINUTE|BYSECOND|HOURLY|MINUTELY|SECONDLY", self.rule):
+                raise ValueError("rule: expected days only; the time of day stands in at")
+            try:
+                next(iter(self.days(MONDAY)), None)
+            except ValueError as error:
+                raise ValueError(f"rule: {self.rule}: {error}") from None
+        return self
+
+    def days(self, since: date) -> Iterator[date]:
+        """The days from ``since`` on, in order."""
+        from dateutil.rrule import rrulestr
+
+        if not self.rule:
+            yield from [found for found in [date.fromisoformat(self.day)] if found >= since]
+            return
+        first = date.fromisoformat(self.day) if self.day else MONDAY
+        begin = datetime(first.year, first.month, first.day)  # noqa: DTZ001 - it has no zone yet
+        rule = rrulestr(self.rule, dtstart=begin)
+        after = datetime(since.year, since.month, since.day)  # noqa: DTZ001
+        for each in rule.xafter(after, inc=True):
+            if each - after > HORIZON:
+                return
+            yield each.date()
+
+    def spell(self, text: str) -> int:
+        found = SPAN.fullmatch(text)
+        assert found
+        return int(found[1]) * SECONDS[found[2]]
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One time of a window. Times in seconds since the epoch; ``latest`` is when a run may begin at
+    the latest. ``problem``: why it cannot be, where its local time is none or two."""
+
+    name: str
+    zone: str
+    start: float
+    end: float
+    latest: float
+    problem: str = ""
+
+    @property
+    def shown(self) -> str:
+        begin, end = (datetime.fromtimestamp(each, ZoneInfo(self.zone))
+                      for each in (self.start, self.end))
+        same = "%H:%M" if begin.date() == end.date() else "%Y-%m-%d %H:%M"
+        return f"{self.name}: {begin:%Y-%m-%d %H:%M} to {end:{same}} {self.zone}"
+
+
+def occurrences(window: WindowSettings, now: float) -> Iterator[Occurrence]:
+    """Those that are not over, in order."""
+    zone, length = ZoneInfo(window.zone), window.spell(window.length)
+    hour, minute = map(int, window.at.split(":"))
+    since = datetime.fromtimestamp(now - length, zone).date() - timedelta(days=1)
+    for day in window.days(since):
+        naive = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001 - placed below
+        problem = ""
+        try:
+            start = in_zone(naive, zone, window.name)
+        except UsageError as error:
+            problem, start = str(error), naive.replace(tzinfo=zone).timestamp()
+        latest = start + (window.spell(window.latest_start) if window.latest_start else length)
+        if start + length > now:
+            yield Occurrence(window.name, window.zone, start, start + length,
+                             min(latest, start + length), problem)
+
+
+def upcoming(windows: Iterable[WindowSettings], now: float, count: int) -> list[Occurrence]:
+    """The next ones of all windows, one that is open now included."""
+    found = [each for window in windows for each in islice(occurrences(window, now), count)]
+    return sorted(found, key=lambda each: (each.start, each.name))[:count]
+
+
+def open_now(windows: Sequence[WindowSettings], now: float) -> list[Occurrence]:
+    """Those that are open: several may overlap."""
+    return [each for each in upcoming(windows, now, 2 * len(windows))
+            if each.start <= now and not each.problem]
+
+
+def in_zone(naive: datetime, zone: ZoneInfo, where: str) -> float:
+    """Seconds since the epoch of a local time. Raises :class:`UsageError` where clocks skip it, or
+    show it twice; both candidates are named then."""
+    first, second = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    if first.utcoffset() == second.utcoffset():
+        return first.timestamp()
+    shown = [each.astimezone(UTC) for each in (first, second)]
+    exists = shown[0].astimezone(zone).replace(tzinfo=None) == naive
+    kind = "exists twice there" if exists else "does not exist there, as clocks skip it"
+    pair = " or ".join(f"{each:%Y-%m-%d %H:%M} UTC" for each in sorted(shown))
+    raise UsageError(f"{where}: {naive:%Y-%m-%d %H:%M} {kind}; say {pair}")

@@ -1,0 +1,106 @@
+"""Whether a maintenance may be now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import windows
+from fabfile.environment import Environment
+from fabfile.errors import Refused
+from fabfile.windows import closed_for, estimate, refuse_outside, show_next, span
+from tests.fabfile.fleets import open_fleet
+
+NIGHTLY = {"name": "nightly", "zone": "Europe/London", "at": "02:00", "length": "90m",
+           "rule": "FREQ=WEEKLY;BYDAY=TU,TH", "latest_start": "60m"}
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return opened(tmp_path, [NIGHTLY])
+
+
+def opened(folder: Path, found: list[dict[str, Any]]) -> Environment:
+    return open_fleet(folder, ("web1",), maintenance={"windows": found})
+
+
+def takes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(windows, "estimate", lambda _: seconds)
+
+
+def test_any_time_will_do_where_no_window_is_named(tmp_path: Path) -> None:
+    refuse_outside(opened(tmp_path, []), 0)
+
+
+def test_inside(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    takes(monkeypatch, 600)
+    refuse_outside(environment, moment("2026-11-24 02:10"))
+
+
+@pytest.mark.parametrize(("now", "seconds", "said"), [
+    ("2026-11-21 12:00", 0, "it is outside of every maintenance window\n"
+     "the next: nightly: 2026-11-24 02:00 to 03:30 Europe/London (in 2 d 14 h)\n"
+     "to go on all the same: --outside-window"),
+    ("2026-11-24 03:10", 0, "a run had to begin by 03:00 UTC (latest_start)\nthe next: nightly: "
+     "2026-11-26"),
+    ("2026-11-24 02:50", 3600, "40 min are left, and earlier ones took up to 60 min"),
+])
+def test_outside(environment: Environment, monkeypatch: pytest.MonkeyPatch, now: str,
+                 seconds: float, said: str) -> None:
+    takes(monkeypatch, seconds)
+    with pytest.raises(Refused) as refused:
+        refuse_outside(environment, moment(now))
+    assert said in str(refused.value)
+
+
+def test_one_of_two_that_are_open_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes(monkeypatch, 0)
+    long = {**NIGHTLY, "name": "long", "length": "5h", "latest_start": "4h"}
+    refuse_outside(opened(tmp_path, [NIGHTLY, long]), moment("2026-11-24 03:10"))
+
+
+def test_how_long_it_took() -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "stage", "stage": "stage", "at": 1.0}, {"event": "plan-ended", "at": 2.0},
+        {"event": "stage", "stage": "close", "at": 10.0},
+        {"event": "stage", "stage": "stop", "at": 12.0}, {"event": "plan-ended", "at": 30.5},
+        {"event": "ended", "at": 40.0}]
+    assert closed_for(events) == 20.5
+    assert closed_for(events[:2]) == 0
+    assert closed_for(events[:4]) == 0
+
+
+def test_nothing_is_known_of_a_new_fleet(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FABFLEET_STATE", str(tmp_path / "state"))
+    assert estimate(environment) == 0
+
+
+def test_the_next_ones_are_shown(
+    environment: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    takes(monkeypatch, 400)
+    monkeypatch.setattr("time.time", lambda: moment("2026-11-24 02:30"))
+    show_next("prod", str(tmp_path))
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "nightly: 2026-11-24 02:00 to 03:30 Europe/London (open now)"
+    assert told[1] == "nightly: 2026-11-26 02:00 to 03:30 Europe/London (in 2 d 0 h)"
+    assert told[-1] == "earlier ones took up to 7 min"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (40, "40 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7200, "2 h"), (180000, "2 d 2 h"),
+])
+def test_a_span(seconds: float, text: str) -> None:
+    assert span(seconds) == text
