@@ -13,7 +13,7 @@ from shlex import quote
 
 from fabfile.display.lines import Lines, screen
 from fabfile.engine import closing, probe, secrets, source, wheels
-from fabfile.engine.events import Deaf
+from fabfile.engine.events import Listener
 from fabfile.engine.fleet import FleetTransport, everywhere
 from fabfile.engine.journal import Journal, new_run_id, operator
 from fabfile.engine.lock import FleetLock, describe
@@ -43,7 +43,7 @@ from roles.role import HostFacts, Release, Step, Target, Wheelhouse
 SETTLE_SECONDS = 600
 
 
-class Downtime(Deaf):
+class Downtime(Listener):
     """How long the site was closed, by the account of what opened it: seconds, or None."""
 
     seconds: float | None = None
