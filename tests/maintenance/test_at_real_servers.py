@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from roles.maintenance.page import LONGEST
 from tests.maintenance.front import PASS, Front
 
 pytestmark = pytest.mark.soak
@@ -104,3 +107,15 @@ def test_it_stays_closed_when_haproxy_starts_anew(haproxy: Front) -> None:
     assert lines[0] == "state closed"
     assert lines[-1].startswith("html <!doctype html>")
     assert (haproxy.state / "closed.map").stat().st_mode & 0o077 == 0
+
+
+def test_the_longest_page_there_may_be_and_letters_of_all_kinds(
+    front: Front, tmp_path: Path
+) -> None:
+    own = tmp_path / "page.html"
+    text = "é%[str(x)] \\ \"'; # <b>"
+    own.write_text(f"{text}{'x' * (LONGEST - len(text.encode()))}")
+    settings = front.site.settings.model_copy(update={"template": str(own)})
+    front.site = replace(front.site, settings=settings)
+    assert (front.close("a\nb").exit, front.get().body) == (0, own.read_text())
+    assert json.loads(front.get("/api/").body)["reason"] == "a\nb"

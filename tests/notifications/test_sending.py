@@ -18,6 +18,8 @@ from fabfile.engine.post import PAUSE, TRIES, Sender
 from roles.notifications import EmailSettings
 
 SECRET = "s3cret"
+# A busy machine's, far below the half minute of the slow service.
+LEEWAY = 10
 
 
 class Service:
@@ -101,9 +103,9 @@ def test_a_slow_service_delays_nothing_but_the_end_and_that_by_two_tries(service
     made = sender(timeout=0.5)
     began = time.monotonic()
     made.send([post(service.address), post(service.address)])
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 5
     notes = made.finish()
-    assert time.monotonic() - began < TRIES * 0.5 + PAUSE + 1
+    assert time.monotonic() - began < TRIES * 0.5 + PAUSE + LEEWAY
     assert notes[0] in ("slack: no answer: not within the time",
                         "not all were taken in time; the run waits no longer")
 
