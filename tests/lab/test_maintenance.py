@@ -44,9 +44,10 @@ def stages_took(fleet: Fleet, *names: str) -> float:
                      if name in names))
 
 
-def deploy_closed(fleet: Fleet) -> Load:
-    """v2 in a maintenance, under load; and how long it was closed, as somebody sees it who asks
-    anew every 20 ms and never waits behind the others."""
+def deploy_closed(fleet: Fleet) -> tuple[Load, float, float, float]:
+    """v2 in a maintenance, under load. Seconds: how long it says that it was closed; how long it
+    was, as somebody sees it who asks anew every 20 ms and never waits behind the others; and how
+    long the work behind the page took."""
     def look() -> int:
         return fleet.status_of("proxy1", "/version", timeout=0.1)
 
@@ -62,16 +63,14 @@ def deploy_closed(fleet: Fleet) -> Load:
     print(f"{load}; printed {found[1]} s, seen {seen:.2f} s, "
           f"stop + migrate + switch + start {work:.2f} s")
     assert load.lost == []
-    assert abs(float(found[1]) - seen) < DIFFERENCE
-    assert seen < work + OVERHEAD
-    return load
+    return load, float(found[1]), seen, work
 
 
 @pytest.mark.timeout(600)
 def test_a_whole_maintenance_under_load(on_v1: Fleet) -> None:
     closable(on_v1)
     old, new = on_v1.current("web1"), on_v1.release_id("--ref=v2")
-    load = deploy_closed(on_v1)
+    load, _, _, _ = deploy_closed(on_v1)
     assert set(load.answers) == {old, PAGE, new}
     assert status(on_v1) is None
     names = [each["stage"] for each in on_v1.journal() if each["event"] == "stage"]
@@ -85,7 +84,9 @@ def test_ten_hosts(ten: Fleet) -> None:
     ten.reset()
     closable(ten)
     ten.fab("deploy", "--ref=v1", check=0, timeout=300)
-    deploy_closed(ten)
+    _, printed, seen, work = deploy_closed(ten)
+    assert abs(printed - seen) < DIFFERENCE
+    assert seen < work + OVERHEAD
 
 
 @pytest.mark.timeout(600)
