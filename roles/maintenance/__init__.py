@@ -42,6 +42,9 @@ class MaintenanceSettings(Settings):
     nothing stands in front of it."""
     hosts: list[str] = ["proxy"]
     """The hosts or groups where it stands; all are closed and opened together."""
+    ask: str = ""
+    """Where each of them is asked what visitors get, as http://{address}:8080, where that is not
+    how the site's own address says: behind something that ends TLS, for example."""
     folder: str = ""
     """Where its files lie there. Default: /var/lib/fabfleet/<app>-<environment>."""
     title: str = "Back in a moment"
@@ -77,6 +80,13 @@ class MaintenanceSettings(Settings):
     below 400. Empty: nothing is asked."""
     smoke_deadline: Annotated[float, Field(gt=0)] = 30
     """Seconds until it has to answer so."""
+
+    @field_validator("ask")
+    @classmethod
+    def _asked(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/\s]+", value):
+            raise ValueError(f"expected such as http://{{address}}:8080, got {value!r}")
+        return value
 
     @field_validator("allow", "trusted_proxies")
     @classmethod
@@ -251,13 +261,18 @@ def seeds(driver: Driver) -> tuple[str, ...]:
 
 
 def _told(site: Site, action: str) -> dict[str, Any]:
-    parts = urlsplit(site.url)
+    asked = urlsplit((site.settings.ask or site.url).replace("{address}", "host"))
     return {
         "action": action, "socket": site.settings.socket, "folder": site.folder,
-        "cookie": site.cookie, "key": site.key,
-        "scheme": parts.scheme, "name": parts.netloc, "port": parts.port or (
-            443 if parts.scheme == "https" else 80), "run": "",
+        "cookie": site.cookie, "key": site.key, "name": urlsplit(site.url).netloc, "run": "",
+        "scheme": asked.scheme, "port": asked.port or (443 if asked.scheme == "https" else 80),
     }
+
+
+def _address(site: Site, host: Host) -> str:
+    """Where this host answers visitors."""
+    named = urlsplit(site.settings.ask.replace("{address}", host.connection.address)).hostname
+    return named or host.connection.address
 
 
 def _steps(
@@ -268,7 +283,7 @@ def _steps(
     for host in site.hosts:
         python = command(host.connection.python or "python3", "-I")
         action = OnHost(f"closing.{site.settings.driver}",
-                        {**told, "address": host.connection.address}, secrets=secrets,
+                        {**told, "address": _address(site, host)}, secrets=secrets,
                         interpreter=python)
         found.append(Step(f"maintenance.{what}", host.name, (action,), timeout=seconds + SLACK))
     return tuple(found)

@@ -80,6 +80,7 @@ def test_a_template_that_is_not_there() -> None:
 @pytest.mark.parametrize(("changes", "said"), [
     ({"allow": ["office"]}, "expected addresses or networks such as 192.0.2.0/24, got 'office'"),
     ({"trusted_proxies": ["10.0.0.1/8"]}, "got '10.0.0.1/8'"),
+    ({"ask": "lb1:80"}, "expected such as http://{address}:8080, got 'lb1:80'"),
     ({"always": ["healthz"]}, "expected paths that begin with /, got 'healthz'"),
     ({"api": ['/x" }']}, "expected paths that begin with /"),
 ])

@@ -52,6 +52,20 @@ def test_the_page_stands_around_all_that_is_stopped(environment: Environment) ->
     assert "pass" not in told
 
 
+@pytest.mark.parametrize(("ask", "expected"), [
+    ("", ("https", 443, "lb1")), ("http://{address}:8080", ("http", 8080, "lb1")),
+    ("http://127.0.0.1", ("http", 80, "127.0.0.1")), ("https://[::1]:8443", ("https", 8443, "::1")),
+])
+def test_where_visitors_are_played(
+    tmp_path: Path, ask: str, expected: tuple[str, int, str]
+) -> None:
+    plan = together.plan(fleet_of(opened(tmp_path, ask=ask)))
+    (action,) = stage_of(plan, "close").turns[0].steps[0].actions
+    told = arguments(action)
+    assert (told["scheme"], told["port"], told["address"]) == expected
+    assert told["name"] == "shop.test"
+
+
 def test_who_came_before_the_page_gets_an_answer(environment: Environment, tmp_path: Path) -> None:
     """HAProxy as the balancer knows who that is; without it, connections are looked at."""
     stop = stage_of(together.plan(fleet_of(environment)), "stop")
