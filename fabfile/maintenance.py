@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,10 +20,8 @@ from fabfile.session import Session, confirm, connected
 from fabfile.strategies.stages import stages
 from roles import maintenance
 from roles.maintenance import Closed, Reason, Site
-from roles.maintenance.windows import in_zone
+from roles.maintenance.windows import in_zone, seconds_in
 from roles.role import Step
-
-UNITS = {"m": 60, "h": 3600}
 
 
 def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bool) -> None:
@@ -153,9 +152,8 @@ def _end(text: str) -> float:
     """
     if not text:
         return 0
-    span = re.fullmatch(r"(\d+)([mh])", text)
-    if span:
-        return time.time() + int(span[1]) * UNITS[span[2]]
+    with suppress(ValueError):
+        return time.time() + seconds_in(text)
     moment = re.fullmatch(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d)(?: (\S+))?", text)
     if not moment:
         raise UsageError(f"--until={text}: expected 90m, 2h or a moment such as "

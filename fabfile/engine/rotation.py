@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fabfile.engine import asking
@@ -17,6 +17,9 @@ from roles import balancer
 from roles.command import OnHost
 from roles.role import Target
 
+# Programs that tell of all servers, whichever they are asked about.
+ABOUT_ALL = ("balancing.haproxy", "balancing.nginx")
+
 
 def drained(
     transport: Transport, environment: Environment, targets: Iterable[Target]
@@ -26,13 +29,10 @@ def drained(
     A balancer that is asked from the controller (AWS, a command) is not asked here.
     """
     found: dict[str, str] = {}
-    for target in targets:
-        for step in balancer.look(target, environment.balancers(target.host)):
-            action, host = step.actions[0], environment.inventory.hosts.get(step.host)
-            if isinstance(action, OnHost) and host is not None:
-                said = _out(_asked(transport, host, action), balancer.server_name(target))
-                if said:
-                    found[target.name] = f"{step.host}: {said}"
+    for target, host, outcome in _asked(transport, environment, targets):
+        said = _out(_servers(outcome), balancer.server_name(target)) if outcome else ""
+        if said:
+            found[target.name] = f"{host.name}: {said}"
     return found
 
 
@@ -43,28 +43,34 @@ def rotating(
 
     Raises :class:`Unavailable` where one of them gives no answer.
     """
-    known: dict[str, list[dict[str, Any]]] = {}
-    found = []
+    found: dict[str, bool] = {}
+    behind = [target for target in targets if environment.balancers(target.host)]
+    for target, host, outcome in _asked(transport, environment, behind):
+        if not outcome:
+            raise Unavailable(f"{host.name}: cannot be asked which hosts it sends requests to: "
+                              f"{outcome.reason}")
+        here = not _out(_servers(outcome), balancer.server_name(target))
+        found[target.name] = found.get(target.name, True) and here
+    return frozenset(name for name, everywhere in found.items() if everywhere)
+
+
+def _asked(
+    transport: Transport, environment: Environment, targets: Iterable[Target]
+) -> Iterator[tuple[Target, Host, Outcome]]:
+    """Each target with what each of its balancers answers, which is asked once for all targets."""
+    known: dict[tuple[str, str], Outcome] = {}
     for target in targets:
-        balancers = environment.balancers(target.host)
-        for step in balancer.look(target, balancers):
-            action, host = step.actions[0], environment.inventory.hosts[step.host]
-            assert isinstance(action, OnHost)
-            if host.name not in known:
-                outcome = asking.ask(transport, host, action, timeout=30)
-                if not outcome:
-                    raise Unavailable(f"{host.name}: cannot be asked which hosts it sends "
-                                      f"requests to: {outcome.reason}")
-                known[host.name] = _servers(outcome)
-        name = balancer.server_name(target)
-        if balancers and not any(_out(known[host.name], name) for host in balancers):
-            found.append(target.name)
-    return frozenset(found)
-
-
-def _asked(transport: Transport, host: Host, question: OnHost) -> list[dict[str, Any]]:
-    outcome = asking.ask(transport, host, question, timeout=30)
-    return _servers(outcome) if outcome else []
+        for step in balancer.look(target, environment.balancers(target.host)):
+            action, host = step.actions[0], environment.inventory.hosts.get(step.host)
+            if not isinstance(action, OnHost) or host is None:
+                continue
+            question = {**action.arguments}
+            if action.program in ABOUT_ALL:
+                del question["server"]
+            key = host.name, json.dumps(question, sort_keys=True)
+            if key not in known:
+                known[key] = asking.ask(transport, host, action, timeout=30)
+            yield target, host, known[key]
 
 
 def _servers(outcome: Outcome) -> list[dict[str, Any]]:

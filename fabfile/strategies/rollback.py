@@ -17,9 +17,9 @@ from fabfile.strategies.stages import (
     migrate_stage,
     roll_stage,
     start_stages,
+    stop_stages,
 )
 from fabfile.strategies.targets import Fleet
-from fabfile.strategies.together import closed_stages
 from roles.migrations import Portion
 from roles.release import switch_step
 from roles.role import HostFacts, Target
@@ -48,7 +48,7 @@ def with_reverse(fleet: Fleet, knowing: Target, portion: Portion, closed: bool) 
     reverse = migrate_stage(replace(fleet, migration=knowing), portion, "reverse")
     if closed:
         rest = (
-            *closed_stages(fleet),
+            *stop_stages(fleet),
             *for_good(reverse),
             *each_stage(fleet, "switch", "parallel",
                         lambda target: [switch_step(target, target.release.id)]),

@@ -137,16 +137,18 @@ def each_stage(fleet: Fleet, name: Moment, mode: Mode, moment: Moments) -> list[
 
 def stop_stages(fleet: Fleet) -> list[Stage]:
     """Everything stops: first what works in the background, as the site serves on while tasks
-    finish. Until something else follows, the way back starts all of it again."""
+    finish; then the page comes, and the servers stop. Until something else follows, the way back
+    starts all of it again and takes the page away."""
     tasks = [Turn(target.name, _tasks_stop(target)) for target in fleet.targets]
     outside = fleet.scheduler_outside
     tasks += [Turn(outside.name, (scheduler.stop(outside),))] if outside else []
-    again = start_all_again(fleet)
+    again = (*start_all_again(fleet), *closing.way_open(fleet))
     found = [*stages("stop-tasks", "parallel", tasks),
+             *closing.close_stage(fleet),
              *each_stage(fleet, "stop", "parallel", lambda target: (
                  *closing.quiet(fleet, target), *of_roles("stop", target),
                  *closing.stand_in(fleet, target)))]
-    return [replace(found[0], resume=again), *found[1:]] if found else []
+    return [replace(stage, resume=again) for stage in found]
 
 
 def _tasks_stop(target: Target) -> tuple[Step, ...]:

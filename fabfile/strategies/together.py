@@ -27,7 +27,7 @@ def plan(fleet: Fleet) -> Plan:
 
         return nothing_to_restart(fleet)
     parts = (
-        *closed_stages(fleet),
+        *stop_stages(fleet),
         *_migrate_or_serve_again(fleet),
         *for_good(each_stage(fleet, "switch", "parallel",
                              lambda target: [switch_step(target, target.release.id)])),
@@ -36,17 +36,6 @@ def plan(fleet: Fleet) -> Plan:
         *finish_stage(fleet),
     )
     return Plan("release", fleet.environment, fleet.release.id, "together", parts)
-
-
-def closed_stages(fleet: Fleet) -> list[Stage]:
-    """Tasks end while the site still serves; then the page comes, and everything stops. Until
-    something else follows, the way back starts all of it again and takes the page away."""
-    again = (*start_all_again(fleet), *closing.way_open(fleet))
-    stopping = [replace(stage, resume=again) if stage.resume else stage
-                for stage in stop_stages(fleet)]
-    page = [replace(stage, resume=again) for stage in closing.close_stage(fleet)]
-    tasks = [stage for stage in stopping if stage.name == "stop-tasks"]
-    return [*tasks, *page, *(stage for stage in stopping if stage not in tasks)]
 
 
 def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:

@@ -63,8 +63,8 @@ class WindowSettings(Settings):
     @field_validator("length", "latest_start")
     @classmethod
     def _span(cls, value: str) -> str:
-        if value and not SPAN.fullmatch(value):
-            raise ValueError(f"expected 90m or 3h, got {value!r}")
+        if value:
+            seconds_in(value)
         return value
 
     @field_validator("day", mode="before")
@@ -113,10 +113,13 @@ class WindowSettings(Settings):
                 return
             yield each.date()
 
-    def spell(self, text: str) -> int:
-        found = SPAN.fullmatch(text)
-        assert found
-        return int(found[1]) * SECONDS[found[2]]
+
+def seconds_in(span: str) -> int:
+    """Seconds of ``90m`` or ``3h``. Raises ValueError."""
+    found = SPAN.fullmatch(span)
+    if not found:
+        raise ValueError(f"expected 90m or 3h, got {span!r}")
+    return int(found[1]) * SECONDS[found[2]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Occurrence:
 
 def occurrences(window: WindowSettings, now: float) -> Iterator[Occurrence]:
     """Those that are not over, in order."""
-    zone, length = ZoneInfo(window.zone), window.spell(window.length)
+    zone, length = ZoneInfo(window.zone), seconds_in(window.length)
     hour, minute = map(int, window.at.split(":"))
     since = datetime.fromtimestamp(now - length, zone).date() - timedelta(days=1)
     for day in window.days(since):
@@ -151,7 +154,7 @@ def occurrences(window: WindowSettings, now: float) -> Iterator[Occurrence]:
             start = in_zone(naive, zone, window.name)
         except UsageError as error:
             problem, start = str(error), naive.replace(tzinfo=zone).timestamp()
-        latest = start + (window.spell(window.latest_start) if window.latest_start else length)
+        latest = start + (seconds_in(window.latest_start) if window.latest_start else length)
         if start + length > now:
             yield Occurrence(window.name, window.zone, start, start + length,
                              min(latest, start + length), problem)

@@ -132,7 +132,7 @@ class PostgresLock(DatabaseLock):
             other.close()
 
     def check(self):
-        """Raises Lost where this session does not hold it."""
+        """Raises Lost where this connection does not hold it."""
         from django.db import Error
 
         try:

@@ -67,7 +67,7 @@ def answer(question, exits=False):
     except Unable as error:
         sys.stderr.write("%s\n" % error)
         sys.exit(UNANSWERED)
-    except BaseException as error:
+    except BaseException as error:  # a project may do anything, sys.exit() too
         if exits and isinstance(error, SystemExit):
             raise
         sys.stderr.write("%s: %s\n" % (type(error).__name__, error))

@@ -138,7 +138,7 @@ MYSQL = (
 
 
 def session_id(connection):
-    """What the server calls this session; None where there are none."""
+    """What the server calls this connection; None where there are none."""
     asked = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
     if connection.vendor not in asked:
         return None
@@ -148,7 +148,7 @@ def session_id(connection):
 
 
 def blockers(connection, session):
-    """In words, who keeps this session waiting; no query's text, as that may hold anything."""
+    """In words, who keeps this connection waiting; no query's text, as that may hold anything."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(POSTGRESQL, [session])
