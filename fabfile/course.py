@@ -7,8 +7,9 @@ import json
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -32,11 +33,17 @@ from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
 from fabfile.strategies import blue_green, contracting, rolling, staging, together
 from fabfile.strategies.targets import Fleet
-from fabfile.windows import refuse_outside
+from fabfile.windows import Deadline, may_begin
 from roles.deploy import DeploySettings
 from roles.migrations import Portion
 
 STRATEGIES = {"rolling": rolling.plan, "together": together.plan, "blue-green": blue_green.plan}
+
+
+class Approval(Protocol):
+    """Raises :class:`Refused` where these plans are not those that somebody has read."""
+
+    def check(self, plans: Sequence[Plan]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class Wish:
     on_failure: str = ""
     skip_unreachable: bool = False
     outside_window: bool = False
+    # When it begins (seconds since the epoch; 0: now), and the plan that may run, where it was
+    # scheduled.
+    at: float = 0
+    approved: Approval | None = None
 
     def again(self, environment: str) -> str:
         """The same command once more."""
@@ -83,8 +94,7 @@ def carry_out(wish: Wish) -> None:
     started = time.monotonic()
     with _opened(wish) as session:
         strategy = _strategy(wish, session)
-        if strategy == "together" and not wish.outside_window:
-            refuse_outside(session.environment, time.time())
+        deadline = _deadline(wish, session, strategy)
         session.find_secrets()
         source = _prepared(wish, session)
         fleet = _chosen(wish, session.fleet(source), strategy)
@@ -93,22 +103,28 @@ def carry_out(wish: Wish) -> None:
         confirm(session, wish.yes)
         again = wish.again(session.environment.name)
         with announcing(session) as tell, session.run("deploy") as run:
+            run.runner.too_late = deadline.too_late if deadline else None
             tell.begin(fleet, "deploy")
             fleet = looked(session, _chosen(wish, session.fleet(source), strategy))
+            fleet = replace(fleet, until=deadline.window.end if deadline else 0)
             _stage(run, fleet, again)
             try:
                 fleet = agree(session, fleet, wish, strategy == "together", staged=True)
                 session.refuse_filter(fleet)
+                plan, *later = _release_plans(fleet)
+                if wish.approved:
+                    wish.approved.check([plan, *later])
             except Refused:
                 run.execute(staging.discard(fleet))
                 raise
-            plan, *later = _release_plans(fleet)
             show_plans(session, False, full=False, plans=[plan, *later])
             with said_if_closed(session, fleet):
                 run.execute_or_fail(plan, again)
             _done(session, fleet, plan, time.monotonic() - started)
             if session.downtime.seconds:
                 session.lines.write(f"closed for {session.downtime.seconds:.1f} s")
+            if deadline and deadline.overrun:
+                session.lines.note(deadline.overrun)
             try:
                 contract(run, fleet)
             except Pending:
@@ -162,14 +178,28 @@ def _stage(run: Run, fleet: Fleet, again: str) -> None:
 def show_only(wish: Wish) -> None:
     """``fab plan`` and ``fab deploy --dry-run``: both plans, from what a scratch copy tells."""
     with _opened(wish) as session:
-        strategy = _strategy(wish, session)
-        fleet = _chosen(wish, session.fleet(_prepared(wish, session)), strategy)
-        fleet = looked(session, fleet)
-        session.refuse_problems(fleet)
-        fleet = agree(session, fleet, wish, strategy == "together")
-        session.refuse_filter(fleet)
-        plans = [staging.plan(fleet), *_release_plans(fleet)]
-        show_plans(session, wish.json, full=True, plans=plans)
+        show_plans(session, wish.json, full=True, plans=[*read_only(wish, session)[1]])
+
+
+def read_only(wish: Wish, session: Session) -> tuple[Fleet, list[Plan]]:
+    """The fleet as it would be, and the plans of a deploy, without changing anything."""
+    strategy = _strategy(wish, session)
+    deadline = None
+    with nullcontext() if wish.at else suppress(Refused):
+        deadline = _deadline(wish, session, strategy)
+    fleet = _chosen(wish, session.fleet(_prepared(wish, session)), strategy)
+    fleet = replace(looked(session, fleet), until=deadline.window.end if deadline else 0)
+    session.refuse_problems(fleet)
+    fleet = agree(session, fleet, wish, strategy == "together")
+    session.refuse_filter(fleet)
+    return fleet, [staging.plan(fleet), *_release_plans(fleet)]
+
+
+def _deadline(wish: Wish, session: Session, strategy: str) -> Deadline | None:
+    """Raises :class:`Refused` where everything would stop outside of a window."""
+    if strategy != "together" or wish.outside_window:
+        return None
+    return may_begin(session.environment, wish.at or time.time())
 
 
 def _release_plans(fleet: Fleet) -> list[Plan]:

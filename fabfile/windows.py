@@ -1,75 +1,91 @@
-"""Whether a maintenance may be now, and when it may be next."""
+"""Whether a maintenance may be now, how long it may go on, and when it may be next."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from fabfile.engine.journal import read, runs
 from fabfile.environment import Environment, open_environment
 from fabfile.errors import Refused
+from fabfile.estimates import Estimate, estimate
 from roles.maintenance import MaintenanceSettings
-from roles.maintenance.windows import Occurrence, WindowSettings, open_now, upcoming
+from roles.maintenance.windows import Occurrence, WindowSettings, open_now, seconds_in, upcoming
 
-# Of so many earlier runs, the longest says how long the next may take.
-REMEMBERED = 5
 ALL_THE_SAME = "to go on all the same: --outside-window"
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The window that a run is in: after ``last`` no stage begins from which there is a way back,
+    and none that would not be over by then. Times in seconds since the epoch."""
+
+    window: Occurrence
+    last: float
+    known: Estimate
+
+    def too_late(self, stage: str) -> str:
+        """Why this stage must not begin any more; "" where it may."""
+        now, seconds = time.time(), self.known.stages.get(stage, 0)
+        if now + seconds <= self.last:
+            return ""
+        took = f", and {stage} took up to {span(seconds)} in earlier runs" if seconds else ""
+        return (f"{self.window.shown}: nothing more begins after {_utc(self.last)}, so that going "
+                f"back still fits{took}; it is {_utc(now)}")
+
+    @property
+    def overrun(self) -> str:
+        """Where the run has gone on beyond the window's end, for want of a way back."""
+        late = time.time() - self.window.end
+        return "" if late <= 0 else (
+            f"{self.window.shown} was over {span(late)} ago; after the migrations, to go on was "
+            f"the shortest way to an open site")
 
 
 def windows(environment: Environment) -> list[WindowSettings]:
     return environment.of(MaintenanceSettings, "maintenance").windows
 
 
-def refuse_outside(environment: Environment, now: float) -> None:
-    """Raises :class:`Refused` outside of all windows, too late in one, and where the time that is
-    left is less than earlier ones took. Where the inventory names no windows, any time will do."""
-    known = windows(environment)
-    if not known:
-        return
-    reasons = [_against(each, now, estimate(environment)) for each in open_now(known, now)]
-    if reasons and not all(reasons):
-        return
-    told = [reason for reason in reasons if reason] or ["it is outside of every maintenance window"]
-    following = [each for each in upcoming(known, now, 5) if each.start > now and not each.problem]
+def may_begin(environment: Environment, now: float) -> Deadline | None:
+    """The window that is open now; None where the inventory names none, as any time will do then.
+
+    Raises :class:`Refused` outside of all windows, too late in one, and where the time that is
+    left is less than earlier runs took.
+    """
+    named = windows(environment)
+    if not named:
+        return None
+    known = estimate(environment)
+    reasons = {}
+    for each in open_now(named, now):
+        reasons[each] = _against(each, now, known.whole)
+        if not reasons[each]:
+            return Deadline(each, each.end - _reserve(named, each, known), known)
+    told = list(reasons.values()) or ["it is outside of every maintenance window"]
+    following = [each for each in upcoming(named, now, 5) if each.start > now and not each.problem]
     if following:
         told.append(f"the next: {following[0].shown} (in {span(following[0].start - now)})")
     raise Refused("\n".join([*told, ALL_THE_SAME]))
 
 
+def _reserve(named: list[WindowSettings], window: Occurrence, known: Estimate) -> float:
+    """Seconds before its end that belong to going back."""
+    (said,) = {each.reserve for each in named if each.name == window.name}
+    return seconds_in(said) if said else known.going_back
+
+
 def _against(window: Occurrence, now: float, seconds: float) -> str:
     """What speaks against beginning in it now, or nothing."""
     if now > window.latest:
-        latest = datetime.fromtimestamp(window.latest, UTC)
-        return f"{window.shown}: a run had to begin by {latest:%H:%M} UTC (latest_start)"
+        return f"{window.shown}: a run had to begin by {_utc(window.latest)} (latest_start)"
     if now + seconds > window.end:
         return (f"{window.shown}: {span(window.end - now)} are left, and earlier ones took up to "
                 f"{span(seconds)}")
     return ""
 
 
-def estimate(environment: Environment) -> float:
-    """Seconds that the site may be closed: the longest of the last times that it was, as far as
-    this controller knows; 0 where it does not."""
-    found: list[float] = []
-    for path in reversed(runs(environment.key)):
-        seconds = closed_for(read(path))
-        found += [seconds] if seconds else []
-        if len(found) == REMEMBERED:
-            break
-    return max(found, default=0.0)
-
-
-def closed_for(events: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds from a run's first stop to the end of that plan; 0 where it stopped nothing."""
-    began = 0.0
-    for event in events:
-        if event["event"] == "stage" and event["stage"] in ("stop-tasks", "close", "stop"):
-            began = began or event["at"]
-        if event["event"] == "plan-ended" and began:
-            return float(event["at"] - began)
-    return 0.0
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M} UTC"
 
 
 def show_next(env: str, inventory: str) -> None:
@@ -81,7 +97,7 @@ def show_next(env: str, inventory: str) -> None:
     for each in upcoming(known, now, 5):
         left = "open now" if each.start <= now else f"in {span(each.start - now)}"
         print(f"{each.shown} ({each.problem or left})")
-    seconds = estimate(environment)
+    seconds = estimate(environment).whole
     if seconds:
         print(f"earlier ones took up to {span(seconds)}")
 

@@ -58,6 +58,8 @@ class HostFacts:
 
     ``running`` are the releases that some process runs; ``draining`` are those among them that only
     finish what they have, or stay up for a way back. ``links`` are sockets that lead to others.
+    ``commands`` are the launcher's names in the current release. ``paused`` is what a run that
+    stopped everything has noted (``roles/onhost/timers.py``), until it has started again.
     """
 
     host: str
@@ -87,6 +89,8 @@ class HostFacts:
     freeze: Mapping[str, Any] | None = None
     job: Mapping[str, Any] | None = None
     owed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    paused: Mapping[str, Any] | None = None
     busy: bool = False
 
     @property
@@ -172,7 +176,9 @@ class Setup:
 class Target:
     """One host as a role sees it: the host, its settings, its facts, and the release to come.
 
-    ``afresh``: processes that run this very release are replaced as well.
+    ``afresh``: processes that run this very release are replaced as well. ``off``: what a person
+    has stopped before everything stops, by the launcher's names, so that it is not started after;
+    None where nothing of the kind is asked.
     """
 
     host: Host
@@ -184,6 +190,7 @@ class Target:
     wheelhouse: Wheelhouse | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
     afresh: bool = False
+    off: frozenset[str] | None = None
 
     @property
     def name(self) -> str:
@@ -251,6 +258,10 @@ class Role:
     def setup(self, target: Target) -> Setup:
         """What the host needs before the first deploy."""
         return Setup()
+
+    def off(self, target: Target) -> Iterable[str]:
+        """What of the current release's commands somebody has stopped, as far as facts tell."""
+        return ()
 
     def serves(self, target: Target) -> bool:
         """Whether all that this role runs on the host runs the release, as far as facts tell."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -53,7 +53,9 @@ class Result:
 
 
 class Runner:
-    """Runs plans of one run. ``roots`` are the hosts' deploy roots."""
+    """Runs plans of one run. ``roots`` are the hosts' deploy roots. ``too_late`` is asked before
+    each stage from which there is a way back, and says why it must not begin any more, or nothing.
+    """
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class Runner:
         self.transport, self.hosts, self.roots = transport, hosts, roots
         self.journal, self.listeners, self.lock = journal, listeners, lock
         self.facts = dict(facts or {})
+        self.too_late: Callable[[str], str] | None = None
         self.stopping = False
         self.aborted = False
         self.running: dict[str, str] = {}
@@ -87,6 +90,11 @@ class Runner:
                 if self.stopping:
                     break
                 result.reached = stage.name
+                way_back = resume or _recovery(stage)
+                if (way_back or stage.resume) and (reason := self._too_late(stage)):
+                    result.failures.append(reason)
+                    resume = way_back
+                    break
                 if stage.resume is not None:
                     resume = [(stage, step) for step in stage.resume]
                 self._stage(stage, result)
@@ -101,6 +109,13 @@ class Runner:
         self.journal.write("plan-ended", plan=plan.name, ok=bool(result),
                            interrupted=result.interrupted)
         return result
+
+    def _too_late(self, stage: Stage) -> Failure | None:
+        reason = self.too_late(stage.name) if self.too_late else ""
+        if not reason:
+            return None
+        outcome = Outcome(CONTROLLER, Kind.REFUSED, message=reason)
+        return Failure(stage.name, Step("maintenance.window", CONTROLLER, ()), outcome)
 
     def _resume(self, steps: Sequence[tuple[Stage, Step]], result: Result) -> None:
         """What was stopped for the plan's sake goes on, unless what it waited for may go on too."""
@@ -354,6 +369,12 @@ class Runner:
             return
         self.stopping = True
         self._tell("note", "interrupted: finishing what runs; press Ctrl-C again to abort")
+
+
+def _recovery(stage: Stage) -> list[tuple[Stage, Step]]:
+    """What would follow where a stage of one turn fails."""
+    turns = stage.turns[:1] if stage.mode == "once" else ()
+    return [(stage, step) for turn in turns for step in turn.recover]
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

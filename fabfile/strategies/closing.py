@@ -56,7 +56,7 @@ def step_aside(fleet: Fleet, target: Target) -> tuple[Step, ...]:
 
 
 def _why(fleet: Fleet) -> maintenance.Reason:
-    return maintenance.Reason(f"Release {fleet.release.id}", fleet.who, run=True)
+    return maintenance.Reason(f"Release {fleet.release.id}", fleet.who, fleet.until, run=True)
 
 
 def _by_hand(fleet: Fleet) -> bool:

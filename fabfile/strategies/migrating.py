@@ -76,7 +76,8 @@ def refuse_old_code_later(
 
 def refuse_other_plan(judged: Judged, approved: str) -> None:
     """Raises :class:`Refused` where the plan is not the one that somebody has read."""
-    if approved and not judged.hash.startswith(approved):
+    # Where none is left, the same command has run them before.
+    if approved and judged.pending and not judged.hash.startswith(approved):
         raise Refused(
             f"--approved-plan={approved}: this is not the plan that was approved; now it is "
             f"{judged.hash[:12]} ({len(judged.pending)} pending). Read it again: "
@@ -115,7 +116,9 @@ def _portion(
 
 def _refuse_unknown_names(judged: Judged, accepted: Sequence[str]) -> None:
     known = {each["migration"] for plan in judged.plans.values() for each in plan["pending"]}
-    known |= {name for plan in judged.plans.values() for name in plan["ahead"]}
+    # The same command once more finds some of them applied.
+    known |= {name for plan in judged.plans.values()
+              for name in (*plan["ahead"], *plan["applied"])}
     for name in accepted:
         if name not in known:
             listed = ", ".join(judged.pending) or "none"

@@ -15,6 +15,7 @@ from fabfile.strategies.stages import (
     finish_stage,
     for_good,
     migrate_stage,
+    resting,
     roll_stage,
     start_stages,
     stop_stages,
@@ -47,6 +48,7 @@ def with_reverse(fleet: Fleet, knowing: Target, portion: Portion, closed: bool) 
     is stopped before the first step."""
     reverse = migrate_stage(replace(fleet, migration=knowing), portion, "reverse")
     if closed:
+        fleet = resting(fleet)
         rest = (
             *stop_stages(fleet),
             *for_good(reverse),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fabfile.plan import CONTROLLER, Mode, Stage, Turn
 from fabfile.strategies import closing
 from fabfile.strategies.targets import Fleet, is_live
-from roles import backup, balancer, migrations, scheduler, workers, wsgi
+from roles import backup, balancer, migrations, scheduler, timers, workers, wsgi
 from roles.command import OnController
 from roles.hooks import Moment, steps
 from roles.registry import roles
@@ -95,7 +95,9 @@ def put_back(fleet: Fleet, target: Target) -> tuple[Step, ...]:
     """The steps that bring a host back to what it served before, and then into rotation."""
     old = target.facts.current
     if old is None:
-        return (*of_roles("stop", target), switch_step(target, None))
+        clocks = tuple(timers.role.start(target))
+        return (*_others("stop", target, timers.role.stop(target)), switch_step(target, None),
+                *clocks)
     before = replace(target, release=replace(target.release, id=old))
     return (switch_step(target, old), *of_roles("restart", before), *undrain(fleet, target))
 
@@ -137,47 +139,75 @@ def each_stage(fleet: Fleet, name: Moment, mode: Mode, moment: Moments) -> list[
 
 def stop_stages(fleet: Fleet) -> list[Stage]:
     """Everything stops: first what works in the background, as the site serves on while tasks
-    finish; then the page comes, and the servers stop. Until something else follows, the way back
-    starts all of it again and takes the page away."""
+    and jobs finish; then the page comes, and the servers stop. Until something else follows, the
+    way back starts all of it again and takes the page away."""
     tasks = [Turn(target.name, _tasks_stop(target)) for target in fleet.targets]
     outside = fleet.scheduler_outside
-    tasks += [Turn(outside.name, (scheduler.stop(outside),))] if outside else []
+    tasks += [Turn(outside.name, (timers.pause(outside), *scheduler.role.stop(outside)))
+              ] if outside else []
     again = (*start_all_again(fleet), *closing.way_open(fleet))
     found = [*stages("stop-tasks", "parallel", tasks),
              *closing.close_stage(fleet),
              *each_stage(fleet, "stop", "parallel", lambda target: (
-                 *closing.quiet(fleet, target), *of_roles("stop", target),
+                 *closing.quiet(fleet, target), *_others("stop", target, _tasks_stop(target)),
                  *closing.stand_in(fleet, target)))]
     return [replace(stage, resume=again) for stage in found]
 
 
+def resting(fleet: Fleet) -> Fleet:
+    """The fleet with what somebody has stopped before, which nobody starts after: as a run that
+    died has noted it, or as it is now."""
+    def look(target: Target) -> Target:
+        noted = target.facts.paused
+        names = noted["off"] if noted else [name for role in roles() for name in role.off(target)]
+        return replace(target, off=frozenset(names))
+
+    return replace(fleet, targets=tuple(map(look, fleet.targets)),
+                   scheduler=look(fleet.scheduler) if fleet.scheduler else None)
+
+
 def _tasks_stop(target: Target) -> tuple[Step, ...]:
-    return (*scheduler.role.stop(target), *workers.role.stop(target))
+    return (timers.pause(target), *scheduler.role.stop(target), *workers.role.stop(target))
+
+
+def _outside_starts(fleet: Fleet) -> tuple[Step, ...]:
+    outside = fleet.scheduler_outside
+    return (*scheduler.role.start(outside), *timers.role.start(outside)) if outside else ()
 
 
 def start_stages(fleet: Fleet) -> list[Stage]:
-    """One host after the other serves, and at last the scheduler where it is none of them."""
+    """One host after the other serves, then the scheduler where it is none of them; at last what
+    works by the clock, everywhere at once."""
     outside = fleet.scheduler_outside
-    last = [Turn(outside.name, (scheduler.start(outside),))] if outside else []
+    last = [Turn(outside.name, tuple(scheduler.role.start(outside)))] if outside else []
+    clocks = [Turn(target.name, tuple(timers.role.start(target)))
+              for target in (*fleet.targets, *([outside] if outside else []))]
     return [*each_stage(fleet, "start", "rolling", lambda target: (
-                *closing.step_aside(fleet, target), *of_roles("start", target),
+                *closing.step_aside(fleet, target),
+                *_others("start", target, timers.role.start(target)),
                 *undrain(fleet, target))),
-            *stages("scheduler-start", "once", last)]
+            *stages("scheduler-start", "once", last),
+            *stages("timers", "parallel", clocks)]
+
+
+def _others(moment: str, target: Target, but: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps of all roles that have no stage of their own."""
+    apart = tuple(but)
+    return tuple(step for step in of_roles(moment, target) if step not in apart)
 
 
 def start_all_again(fleet: Fleet) -> tuple[Step, ...]:
     """What was stopped serves and works again, on every host."""
-    outside = fleet.scheduler_outside
     return (*(step for target in fleet.targets
               for step in (*closing.step_aside(fleet, target), *start_again(target))),
-            *((scheduler.start(outside),) if outside else ()))
+            *_outside_starts(fleet))
 
 
 def start_again(target: Target) -> tuple[Step, ...]:
     """What served before serves again."""
     old = target.facts.current
     if old is None:
-        return ()
+        return tuple(timers.role.start(target))
     return of_roles("start", replace(target, release=replace(target.release, id=old)))
 
 

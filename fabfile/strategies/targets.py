@@ -25,7 +25,8 @@ class Fleet:
     until no host runs the old code. ``skipped`` hosts did not answer and have to catch up.
     ``balancers`` are the balancer hosts of each host; ``rotating`` are the hosts that they all send
     requests to, where that was asked. ``site`` is what can be closed, and ``closed`` how it is
-    closed now; ``who`` runs this."""
+    closed now; ``who`` runs this, and ``until`` the end of the window that it is in (seconds since
+    the epoch, 0: in none)."""
 
     environment: str
     targets: tuple[Target, ...]
@@ -39,6 +40,7 @@ class Fleet:
     site: Site | None = None
     closed: Closed | None = None
     who: str = ""
+    until: float = 0
     expand: Portion | None = None
     contract: Portion | None = None
 

@@ -12,6 +12,7 @@ from fabfile.strategies.stages import (
     for_good,
     migrate_stage,
     put_back,
+    resting,
     start_all_again,
     start_stages,
     stop_stages,
@@ -26,6 +27,7 @@ def plan(fleet: Fleet) -> Plan:
         from fabfile.strategies.rolling import plan as nothing_to_restart
 
         return nothing_to_restart(fleet)
+    fleet = resting(fleet)
     parts = (
         *stop_stages(fleet),
         *_migrate_or_serve_again(fleet),

@@ -14,7 +14,7 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
     from fabfile.errors import Refused
     from fabfile.plan import Mode, Plan, Turn
     from fabfile.session import confirm, connected
-    from fabfile.strategies.stages import drain, of_roles, stages, undrain
+    from fabfile.strategies.stages import drain, of_roles, resting, stages, undrain
 
     with connected(env, inventory, hosts) as session:
         session.probe()
@@ -25,6 +25,8 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
         confirm(session, yes)
         with session.run(moment) as run:
             fleet = session.fleet_of("")
+            if moment == "stop":
+                fleet = resting(fleet)
             # Where some go on serving, those that stop are taken out of rotation first.
             others = len(session.hosts) < len(session.environment.hosts)
             turns = []

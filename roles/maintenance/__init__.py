@@ -179,7 +179,7 @@ def close(site: Site, why: Reason) -> tuple[Step, ...]:
     html, data = page.render_page(site.settings, why.told, why.until)
     told = {
         **_told(site, "close"), "html": html, "json": data,
-        "retry": page.retry_after(site.settings.retry_after, why.until), "ladder": LADDER,
+        "retry": _retry(site, why), "ladder": LADDER,
         "record": {"reason": why.reason, "who": why.who, "until": why.until, "by_run": why.run},
         "allow": [*site.settings.allow, *why.allow],
     }
@@ -224,7 +224,7 @@ def stand_in(site: Site, target: Target, why: Reason) -> tuple[Step, ...]:
     html, data = page.render_page(site.settings, why.told, why.until)
     told = {"action": "start", "html": html, "json": data, "key": site.key,
             "address": target.of(WsgiSettings, "wsgi").bind, "api": site.settings.api,
-            "retry": page.retry_after(site.settings.retry_after, why.until)}
+            "retry": _retry(site, why)}
     return (_standin("stand-in", target, told),)
 
 
@@ -232,6 +232,11 @@ def step_aside(site: Site, target: Target) -> tuple[Step, ...]:
     """The stand-in ends; also where there is none."""
     return (_standin("step-aside", target, {"action": "stop"}),) if (
         _stands_in(site, target)) else ()
+
+
+def _retry(site: Site, why: Reason) -> str:
+    """A run is over long before its window is, mostly; who waited for that would wait too long."""
+    return page.retry_after(site.settings.retry_after, 0 if why.run else why.until)
 
 
 def _stands_in(site: Site, target: Target) -> bool:

@@ -43,6 +43,9 @@ class WindowSettings(Settings):
     """The one day, as "2026-12-01"; with a rule, the first day from which it counts."""
     latest_start: str = ""
     """How long after its beginning a run may still begin: 30m. Default: as long as it fits."""
+    reserve: str = ""
+    """How long before its end no further step begins, so that going back still fits: 10m. Default:
+    as long as starting everything took in earlier runs."""
 
     @field_validator("zone")
     @classmethod
@@ -60,7 +63,7 @@ class WindowSettings(Settings):
             raise ValueError(f'expected a time such as "02:00", got {value!r}')
         return value
 
-    @field_validator("length", "latest_start")
+    @field_validator("length", "latest_start", "reserve")
     @classmethod
     def _span(cls, value: str) -> str:
         if value:

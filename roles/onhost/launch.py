@@ -5,6 +5,7 @@ management command start through it, so all of them see the same environment.
 
     launch.py [--release ID] [--env NAME=VALUE ...] NAME       a command named in runtime.json
     launch.py [--release ID] [--env NAME=VALUE ...] -- ARGV    any other
+    launch.py --job ...    a job of cron: nothing, while everything is stopped on purpose
 
 As the script of mod_wsgi it makes that process one of the current release.
 """
@@ -20,6 +21,7 @@ import sys
 # What systemd hands to a service and the service must get.
 PASSED_ON = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID",
              "WATCHDOG_USEC", "INVOCATION_ID", "JOURNAL_STREAM", "RUNTIME_DIRECTORY", "TZ")
+STATE = os.path.dirname(os.path.abspath(__file__))
 
 
 def fail(message):
@@ -86,9 +88,19 @@ def hold(folder):
     os.set_inheritable(lock, True)
 
 
+def unless_paused(folder):
+    """Ends here while everything is stopped. Who stops it waits for this lock, which the job holds
+    until it ends; so it comes before the look."""
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if os.path.exists(os.path.join(folder, "paused.json")):
+        sys.exit(0)
+    os.set_inheritable(lock, True)
+
+
 def find(instance, extra):
     """(instance, its runtime, its environment); without an instance that of what is current."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.dirname(STATE)
     if instance is None:
         try:
             instance = os.path.basename(os.readlink(os.path.join(root, "current")))
@@ -121,6 +133,9 @@ def find(instance, extra):
 
 
 def main(argv):
+    if argv[:1] == ["--job"]:
+        unless_paused(STATE)
+        argv = argv[1:]
     instance, extra, rest = parse(argv)
     instance, runtime, environment = find(instance, extra)
     if len(rest) > 1 and rest[0] == "--":

@@ -91,6 +91,12 @@ def job(locks):
                           result=read(os.path.join(folder, "result.json")))
 
 
+def commands(current):
+    """What the launcher knows by name in the current release."""
+    runtime = read(os.path.join(STATE, "releases", current or "", "runtime.json")) or {}
+    return sorted(runtime.get("commands", ()))
+
+
 def history():
     """The last good releases; lines that a crash cut off are passed over."""
     found = []
@@ -212,6 +218,8 @@ def main():
         "files": {path: digest(path) for path in ARGUMENTS["files"]},
         "lock": lock(locks),
         "lock_written": lock_written(),
+        "commands": commands(current),
+        "paused": read(os.path.join(STATE, "paused.json")),
         "owed": read(os.path.join(STATE, "owed.json")) or {},
         "freeze": read(os.path.join(STATE, "freeze")),
         "job": job(locks),

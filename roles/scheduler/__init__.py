@@ -17,6 +17,9 @@ from roles.role import Role, Setup, Step, Target
 from roles.settings import Settings
 from roles.templates import render
 
+# The launcher's name for it.
+NAME = "scheduler"
+
 
 class SchedulerSettings(Settings):
     """The mapping ``scheduler`` in the inventory."""
@@ -92,19 +95,25 @@ class Scheduler(Role):
         if not applies(target):
             return {}
         settings = target.of(SchedulerSettings, "scheduler")
-        return {"scheduler": settings.argv(target.paths.shared)}
+        return {NAME: settings.argv(target.paths.shared)}
 
     def stop(self, target: Target) -> Iterable[Step]:
         if applies(target):
             yield stop(target)
 
     def start(self, target: Target) -> Iterable[Step]:
-        if applies(target):
+        if applies(target) and NAME not in (target.off or ()):
             yield start(target)
 
     def restart(self, target: Target) -> Iterable[Step]:
-        if applies(target):
+        if applies(target) and NAME not in (target.off or ()):
             yield _systemctl(target, "restart")
+
+    def off(self, target: Target) -> Iterable[str]:
+        """One that has failed was not stopped by anybody."""
+        state = target.facts.services.get(unit(target.of(AppSettings, "app")))
+        if applies(target) and NAME in target.facts.commands and state == "inactive":
+            yield NAME
 
     def setup(self, target: Target) -> Setup:
         settings, app = target.of(SchedulerSettings, "scheduler"), target.of(AppSettings, "app")

@@ -136,7 +136,7 @@ class Workers(Role):
             yield Step("workers.stop", target.name, (_act(target, "stop"),), timeout=limit + 30)
 
     def start(self, target: Target) -> Iterable[Step]:
-        if applies(target):
+        if applies(target) and _wanted(target):
             limit = target.of(WorkersSettings, "workers").deadline
             log = units.log(f"{prefix(target)}*@{target.release.id}*", 30)
             yield Step("workers.start", target.name, (_act(target, "start"),), timeout=limit + 60,
@@ -144,6 +144,16 @@ class Workers(Role):
 
     def restart(self, target: Target) -> Iterable[Step]:
         return self.start(target)
+
+    def off(self, target: Target) -> Iterable[str]:
+        """Pools of which no worker is left; one that has failed was not stopped by anybody."""
+        if not applies(target):
+            return
+        there = {instance(unit)[0] for unit, state in target.facts.services.items()
+                 if "@" in unit and state != "inactive"}
+        for pool in target.of(WorkersSettings, "workers").kinds:
+            if named(pool) in target.facts.commands and prefix(target) + pool not in there:
+                yield named(pool)
 
     def setup(self, target: Target) -> Setup:
         if not applies(target):
@@ -199,12 +209,18 @@ def _act(target: Target, action: str) -> Action:
         "prefix": prefix(target),
         "helper": instances(app, settings).helper,
         "release": target.release.id,
-        "pools": list(settings.kinds),
+        "pools": _wanted(target),
         "afresh": target.afresh,
         "steady": settings.steady,
         "deadline": settings.stop_deadline if action == "stop" else settings.deadline,
         "ready": _ready(target, settings),
     })
+
+
+def _wanted(target: Target) -> list[str]:
+    """The pools that are to work."""
+    return [pool for pool in target.of(WorkersSettings, "workers").kinds
+            if named(pool) not in (target.off or ())]
 
 
 def _ready(target: Target, settings: WorkersSettings) -> list[Word]:

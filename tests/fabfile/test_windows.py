@@ -11,7 +11,8 @@ import pytest
 from fabfile import windows
 from fabfile.environment import Environment
 from fabfile.errors import Refused
-from fabfile.windows import closed_for, estimate, refuse_outside, show_next, span
+from fabfile.estimates import Estimate
+from fabfile.windows import may_begin, show_next, span
 from tests.fabfile.fleets import open_fleet
 
 NIGHTLY = {"name": "nightly", "zone": "Europe/London", "at": "02:00", "length": "90m",
@@ -32,16 +33,16 @@ def opened(folder: Path, found: list[dict[str, Any]]) -> Environment:
 
 
 def takes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr(windows, "estimate", lambda _: seconds)
+    monkeypatch.setattr(windows, "estimate", lambda _: Estimate(seconds, {"migrate": seconds}))
 
 
 def test_any_time_will_do_where_no_window_is_named(tmp_path: Path) -> None:
-    refuse_outside(opened(tmp_path, []), 0)
+    may_begin(opened(tmp_path, []), 0)
 
 
 def test_inside(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     takes(monkeypatch, 600)
-    refuse_outside(environment, moment("2026-11-24 02:10"))
+    may_begin(environment, moment("2026-11-24 02:10"))
 
 
 @pytest.mark.parametrize(("now", "seconds", "said"), [
@@ -56,7 +57,7 @@ def test_outside(environment: Environment, monkeypatch: pytest.MonkeyPatch, now:
                  seconds: float, said: str) -> None:
     takes(monkeypatch, seconds)
     with pytest.raises(Refused) as refused:
-        refuse_outside(environment, moment(now))
+        may_begin(environment, moment(now))
     assert said in str(refused.value)
 
 
@@ -65,25 +66,37 @@ def test_one_of_two_that_are_open_is_enough(
 ) -> None:
     takes(monkeypatch, 0)
     long = {**NIGHTLY, "name": "long", "length": "5h", "latest_start": "4h"}
-    refuse_outside(opened(tmp_path, [NIGHTLY, long]), moment("2026-11-24 03:10"))
+    may_begin(opened(tmp_path, [NIGHTLY, long]), moment("2026-11-24 03:10"))
 
 
-def test_how_long_it_took() -> None:
-    events: list[dict[str, Any]] = [
-        {"event": "stage", "stage": "stage", "at": 1.0}, {"event": "plan-ended", "at": 2.0},
-        {"event": "stage", "stage": "close", "at": 10.0},
-        {"event": "stage", "stage": "stop", "at": 12.0}, {"event": "plan-ended", "at": 30.5},
-        {"event": "ended", "at": 40.0}]
-    assert closed_for(events) == 20.5
-    assert closed_for(events[:2]) == 0
-    assert closed_for(events[:4]) == 0
-
-
-def test_nothing_is_known_of_a_new_fleet(
-    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_nothing_begins_that_would_not_leave_the_time_to_go_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FABFLEET_STATE", str(tmp_path / "state"))
-    assert estimate(environment) == 0
+    takes(monkeypatch, 600)
+    found = may_begin(opened(tmp_path, [{**NIGHTLY, "reserve": "15m"}]), moment("2026-11-24 02:10"))
+    assert found is not None
+    now = moment("2026-11-24 03:06")
+    monkeypatch.setattr("time.time", lambda: now)
+    assert (found.too_late("stop"), found.overrun) == ("", "")
+    assert found.too_late("migrate") == (
+        "nightly: 2026-11-24 02:00 to 03:30 Europe/London: nothing more begins after 03:15 UTC, "
+        "so that going back still fits, and migrate took up to 10 min in earlier runs; it is "
+        "03:06 UTC")
+    now = moment("2026-11-24 03:16")
+    assert "nothing more begins after 03:15 UTC" in found.too_late("stop")
+    now = moment("2026-11-24 03:40")
+    assert found.overrun.startswith(
+        "nightly: 2026-11-24 02:00 to 03:30 Europe/London was over 10 min ago")
+
+
+def test_going_back_takes_as_long_as_starting_took(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Estimate(600, {"stop": 20, "migrate": 300, "start": 100, "open": 20})
+    monkeypatch.setattr(windows, "estimate", lambda _: known)
+    found = may_begin(environment, moment("2026-11-24 02:10"))
+    assert found is not None
+    assert found.last == moment("2026-11-24 03:28")
 
 
 def test_the_next_ones_are_shown(

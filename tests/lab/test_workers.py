@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shlex import quote
 
 import pytest
 
@@ -50,10 +51,10 @@ def brewing(tea: Fleet) -> Iterator[Fleet]:
         tea.on(host, "systemctl kill -s KILL 'shop-worker-*@*'", check=False)
 
 
-def with_workers(fleet: Fleet, **workers: object) -> None:
+def with_workers(fleet: Fleet, timers: object = None, **workers: object) -> None:
     broker = {"BROKER_URL": f"redis://{fleet.address['db1']}:6379/0"}
     folder = fleet.write_inventory(workers={**CELERY, **workers}, scheduler=BEAT,
-                                   release={"drain": 1})
+                                   release={"drain": 1}, timers=timers)
     variables = folder / "group_vars" / "all.yml"
     variables.write_text(variables.read_text().replace(
         "    HOST_NAME:", f"    BROKER_URL: {broker['BROKER_URL']}\n    HOST_NAME:"))
@@ -291,3 +292,110 @@ def test_the_helper_does_nothing_else(brewing: Fleet) -> None:
         assert brewing.on("web1", line).strip() == "64", words
 
 
+
+
+# --- around a maintenance ------------------------------------------------------------------
+
+TIDY = {
+    "service": "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'date >>/tmp/tidied'\n",
+    "timer": "[Timer]\nOnActiveSec=0\nOnUnitActiveSec=200ms\nAccuracySec=10ms\n"
+             "[Install]\nWantedBy=timers.target\n",
+}
+# As cron would, but far more often.
+CRON = (f"systemd-run -q --collect --unit=jobs sh -c 'while :; do runuser -u shop -- python3 -I "
+        f"{ROOT}/.fabfleet/launch.py --job -- sh -c \"date >>/tmp/jobs-done; sleep 0.2\"; "
+        f"sleep 0.1; done'")
+
+
+@pytest.fixture
+def ticking(brewing: Fleet) -> Iterator[Fleet]:
+    """A timer on each host, which somebody has stopped on web2, like its workers; and cron."""
+    for host in brewing.web:
+        for kind, text in TIDY.items():
+            brewing.on(host, f"printf %s {quote(text)} >/etc/systemd/system/tidy.{kind}")
+        brewing.on(host, f"systemctl daemon-reload; systemctl start tidy.timer; {CRON}")
+    with_workers(brewing, timers={"units": ["tidy.timer"]})
+    brewing.fab("hosts.setup", check=0)
+    brewing.on("web2", "systemctl stop tidy.timer 'shop-worker-main@*'")
+    yield brewing
+    for host in brewing.web:
+        brewing.on(host, "systemctl stop jobs.service tidy.timer; rm -f /etc/systemd/system/tidy.* "
+                         "/tmp/tidied /tmp/jobs-done; systemctl daemon-reload")
+    with_workers(brewing)
+
+
+def done_by_the_clock(fleet: Fleet, host: str) -> tuple[int, int]:
+    """(runs of the timer's service, runs of cron's job)."""
+    tidied, jobs = fleet.on(host, "cat /tmp/tidied | wc -l; cat /tmp/jobs-done | wc -l").split()
+    return int(tidied), int(jobs)
+
+
+def all_is_as_it_was(fleet: Fleet) -> None:
+    release = current(fleet)
+    wait_for("exactly those workers that were on", lambda: [
+        working(fleet, host) for host in fleet.web
+    ] == [{release: "active"}, {}, {release: "active"}])
+    assert len(fleet.services("web3", BEAT_RUNS)) == 1
+    assert [fleet.on(host, "systemctl is-active tidy.timer || true").strip()
+            for host in fleet.web] == ["active", "inactive", "active"]
+    before = {host: done_by_the_clock(fleet, host) for host in fleet.web}
+
+    def went_on() -> list[tuple[bool, bool]]:
+        now = {host: done_by_the_clock(fleet, host) for host in fleet.web}
+        return [(now[host][0] > before[host][0], now[host][1] > before[host][1]) for host in now]
+
+    wait_for("timers and jobs go on", lambda: went_on() == [(True, True), (False, True),
+                                                            (True, True)])
+
+
+def nothing_ticks(fleet: Fleet) -> None:
+    """Looked at again and again while the migration waits."""
+    first = {host: done_by_the_clock(fleet, host) for host in fleet.web}
+    with schedulers_counted(fleet) as seen:
+        wait_for("it was looked at", lambda: seen[0] >= 30)
+    assert set(seen) == {0}
+    assert {host: done_by_the_clock(fleet, host) for host in fleet.web} == first
+    assert [working(fleet, host) for host in fleet.web] == [{}] * 3
+
+
+@pytest.mark.timeout(300)
+def test_around_a_maintenance_all_is_off_and_exactly_what_was_on_is_on_again(
+    ticking: Fleet
+) -> None:
+    """Also where the run dies in the midst, and goes on."""
+    gate = {**NEXT, "catalog/migrations/0006_gate.py": GATE}
+    ticking.commit("gate11", gate, parent="v11")
+    risk = "--accept-risk=catalog.0006_gate"
+    deploy = ticking.begin("deploy", "--ref=gate11", "--maintenance", risk, at="stage/migrate")
+    wait_for("the migration runs", ticking.at_gate, 60)
+    nothing_ticks(ticking)
+    deploy.kill()
+    deploy.wait()
+    again = ticking.start("deploy", "--ref=gate11", "--maintenance", risk)
+    nothing_ticks(ticking)
+    ticking.open_gate()
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, out + err
+    assert ticking.at_gate().count("gate: waiting") == 1
+    all_is_as_it_was(ticking)
+
+
+@pytest.mark.timeout(300)
+def test_after_a_maintenance_that_failed_exactly_what_was_on_is_on_again(ticking: Fleet) -> None:
+    files = {"catalog/migrations/0006_fails.py": FAILS}
+    ticking.commit("fails11", files, parent="v11")
+    ticking.fab("deploy", "--ref=fails11", "--maintenance", "--accept-risk=catalog.0006_fails",
+                check=1)
+    all_is_as_it_was(ticking)
+
+
+@pytest.mark.timeout(300)
+def test_a_job_that_does_not_end_keeps_everything_as_it_is(ticking: Fleet) -> None:
+    with_workers(ticking, timers={"units": ["tidy.timer"], "deadline": 1})
+    ticking.on("web1", f"systemd-run -q --collect --unit=long runuser -u shop -- python3 -I "
+                       f"{ROOT}/.fabfleet/launch.py --job -- sleep 300")
+    ticking.commit("v12", NEXT, parent="v11")
+    failed = ticking.fab("deploy", "--ref=v12", "--maintenance", check=1)
+    assert "a job of cron (launch.py --job): still running after 1 s" in failed.stderr
+    ticking.on("web1", "systemctl stop long.service")
+    all_is_as_it_was(ticking)

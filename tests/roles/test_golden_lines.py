@@ -86,7 +86,8 @@ def test_roles_come_in_the_order_of_after() -> None:
         assert all(names.index(each) < names.index(role.name) for each in role.after)
     assert set(names) == {
         "app", "backup", "balancer", "deploy", "hooks", "release", "python", "migrations",
-        "maintenance", "notifications", "scheduler", "static", "workers", "wsgi",
+        "maintenance", "notifications", "scheduler", "static", "timers", "workers",
+        "wsgi",
     }
 
 

@@ -286,19 +286,77 @@ def test_where_all_stops_tasks_come_first_and_the_way_back_starts_all(tmp_path: 
     fleet = replace(scheduling(tmp_path), expand=PORTION)
     plan = together.plan(fleet)
     assert [stage.name for stage in plan.stages] == [
-        "stop-tasks", "stop", "migrate", "switch", "start", "finish"]
+        "stop-tasks", "stop", "migrate", "switch", "start", "timers", "finish"]
+    assert steps(fleet, "stop-tasks", together.plan)[-2:] == [
+        ("timers.pause", "web3"), ("scheduler.stop", "web3")]
+    assert [name for name, host in steps(fleet, "stop", together.plan) if host == "web3"] == [
+        "wsgi.stop"]
     first, *_ = plan.stages
     assert first.resume is not None
-    assert [(step.name, step.host) for step in first.resume][-3:] == [
-        ("wsgi.start", "web3"), ("wsgi.health", "web3"), ("scheduler.start", "web3")]
+    assert [(step.name, step.host) for step in first.resume][-4:] == [
+        ("wsgi.start", "web3"), ("wsgi.health", "web3"), ("scheduler.start", "web3"),
+        ("timers.resume", "web3")]
     assert [stage.resume for stage in plan.stages[2:4]] == [(), ()]
 
 
 def test_a_scheduler_outside_of_the_run_stops_and_starts_too(tmp_path: Path) -> None:
     whole = replace(scheduling(tmp_path), expand=PORTION)
     fleet = replace(whole, targets=whole.targets[:2])
-    assert steps(fleet, "stop-tasks", together.plan) == [("scheduler.stop", "web3")]
+    assert steps(fleet, "stop-tasks", together.plan)[-2:] == [
+        ("timers.pause", "web3"), ("scheduler.stop", "web3")]
     assert steps(fleet, "scheduler-start", together.plan) == [("scheduler.start", "web3")]
+    assert steps(fleet, "timers", together.plan)[-1] == ("timers.resume", "web3")
+
+
+def noted(tmp_path: Path, **facts: Any) -> Fleet:
+    """web3 has workers in two pools and the scheduler; its facts say more."""
+    made = replace(scheduling(tmp_path), expand=PORTION)
+    targets = [replace(each, facts=replace(each.facts, **facts)) if each.name == "web3" else each
+               for each in made.targets]
+    return replace(made, targets=tuple(targets), scheduler=targets[-1])
+
+
+def starts(fleet: Fleet) -> list[str]:
+    plan = together.plan(fleet)
+    return [step.name for name, step in plan.steps() if name == "start" and step.host == "web3"]
+
+
+@pytest.mark.parametrize(("facts", "off", "started"), [
+    ({"services": {SCHEDULER: "inactive"}}, ["scheduler"], False),
+    ({"services": {SCHEDULER: "failed"}}, [], True),
+    ({"services": {SCHEDULER: "active"}}, [], True),
+    ({"services": {SCHEDULER: "inactive"}, "commands": ()}, [], True),
+    ({"services": {SCHEDULER: "inactive"}, "paused": {"off": [], "timers": []}}, [], True),
+    ({"services": {SCHEDULER: "active"}, "paused": {"off": ["scheduler"], "timers": []}},
+     ["scheduler"], False),
+])
+def test_what_a_person_has_stopped_stays_off(
+    tmp_path: Path, facts: dict[str, Any], off: list[str], started: bool
+) -> None:
+    """What failed was not stopped by anybody, what is new never ran, and what a dead run has noted
+    is what it saw before it stopped anything."""
+    fleet = noted(tmp_path, **{"commands": ("scheduler", "wsgi"), **facts})
+    assert ("scheduler.start" in starts(fleet)) is started
+    (turn,) = [turn for turn in stage_of(together.plan(fleet), "stop-tasks").turns
+               if turn.host == "web3"]
+    (action,) = turn.steps[0].actions
+    told_off = arguments(action)["off"]
+    assert isinstance(told_off, list)
+    assert [name for name in told_off if name == "scheduler"] == off
+
+
+def test_a_pool_of_which_no_worker_is_left_stays_off(tmp_path: Path) -> None:
+    pools: dict[str, Any] = {"mail": {}, "rest": {}}
+    environment = working(tmp_path, workers={**CELERY, "pools": pools})
+    facts = replace(ready("web1"), commands=("worker-mail", "worker-rest"),
+                    services={f"shop-worker-mail@{OLD}.service": "active"})
+    plan = together.plan(make_fleet(environment, facts))
+    (step,) = [step for name, step in plan.steps() if step.name == "workers.start"]
+    assert arguments(step.actions[0])["pools"] == ["mail"]
+    idle = together.plan(make_fleet(environment, replace(facts, services={})))
+    assert "workers.start" not in [step.name for _, step in idle.steps()]
+    fails = stage_of(idle, "start").turns[0].recover
+    assert "workers.start" not in [step.name for step in fails]
 
 
 # --- what is refused ----------------------------------------------------------------------

@@ -19,8 +19,8 @@ def read_plan(connection, overrides=None, heavy_bytes=HEAVY_BYTES):
     {"alias", "vendor", "server_version", "transactional": DDL rolls back, "first": no migration
     ever ran here (markers are not asked then), "tools": [installed apps with markers or commands
     of their own], "conflicts": {app: [names]}, "inconsistent": words or None, "ahead": ["app.name"
-    applied but not in this code], "leaves": {app: its last migration}, "heavy_bytes",
-    "unused_overrides": [names], "pending": [as judged_migration], "hash"}
+    applied but not in this code], "applied": ["app.name"], "leaves": {app: its last migration},
+    "heavy_bytes", "unused_overrides": [names], "pending": [as judged_migration], "hash"}
     """
     from django.db.migrations.executor import MigrationExecutor
 
@@ -51,6 +51,7 @@ def read_plan(connection, overrides=None, heavy_bytes=HEAVY_BYTES):
         "conflicts": {app: sorted(found) for app, found in loader.detect_conflicts().items()},
         "inconsistent": inconsistency(loader, connection),
         "ahead": ahead(loader),
+        "applied": sorted("%s.%s" % tuple(each) for each in loader.applied_migrations),
         "leaves": leaves(loader),
         "heavy_bytes": heavy_bytes,
         "unused_overrides": sorted(set(overrides) - names),

@@ -677,3 +677,46 @@ def test_a_real_plan_runs_as_it_stands(rig: Rig, prod: Environment) -> None:
     plan = rolling.plan(make_fleet(prod))
     assert rig.runner.execute(plan)
     assert len(rig.transport.calls) == sum(len(each.actions) for _, each in plan.steps())
+
+
+# --- the end of a window ------------------------------------------------------------------------
+
+
+def closing(*, moved: bool) -> list[Stage]:
+    """Everything stops, the database moves, everything starts."""
+    again = (step("web1", "again"),)
+    migrate = replace(stage("migrate", "once", "migrate", hosts=("web1",),
+                            recover=("untouched", "again")), resume=())
+    switch = replace(stage("switch", "parallel", "switch"), resume=())
+    return [replace(stage("stop", "parallel", "stop", hosts=("web1",)), resume=again),
+            *([migrate] if moved else []), switch,
+            stage("start", "rolling", "start", recover=("back",))]
+
+
+@pytest.mark.parametrize(("late", "moved", "expected"), [
+    ("stop", True, []),
+    ("migrate", True, ["stop", "again"]),
+    ("switch", False, ["stop", "again"]),
+    ("switch", True, ["stop", "migrate", "switch", "start"]),
+    ("start", True, ["stop", "migrate", "switch", "start"]),
+    ("start", False, ["stop", "switch", "start"]),
+])
+def test_no_stage_begins_too_late_from_which_there_is_a_way_back(
+    rig: Rig, late: str, moved: bool, expected: list[str]
+) -> None:
+    """Where there is none, to go on is the shortest way to a site that serves."""
+    rig.runner.too_late = lambda name: "the window is over" if name == late else ""
+    result = rig.execute(*closing(moved=moved))
+    assert done(rig, "web1") == expected
+    stopped = "start" not in expected
+    assert [(each.stage, each.outcome.kind, each.outcome.message) for each in result.failures] == (
+        [(late, Kind.REFUSED, "the window is over")] if stopped else [])
+
+
+def test_after_a_backup_it_may_be_too_late_as_well(rig: Rig) -> None:
+    backup = replace(stage("backup", "once", "backup", hosts=("web1",), recover=("again",)),
+                     resume=())
+    first, *rest = closing(moved=True)
+    rig.runner.too_late = lambda name: "the window is over" if name == "migrate" else ""
+    rig.execute(first, backup, *rest)
+    assert done(rig, "web1") == ["stop", "backup", "untouched", "again"]

@@ -41,8 +41,9 @@ def fleet_of(environment: Environment, *facts: HostFacts, closed: Closed | None 
 
 def test_the_page_stands_around_all_that_is_stopped(environment: Environment) -> None:
     plan = together.plan(fleet_of(environment, pending=("shop.0002_stock",)))
-    assert names(plan) == ["close", "stop", "migrate", "switch", "start", "smoke", "open", "finish"]
-    assert outline(plan)[0] == (
+    assert names(plan) == ["stop-tasks", "close", "stop", "migrate", "switch", "start", "timers",
+                           "smoke", "open", "finish"]
+    assert outline(plan)[1] == (
         "close", "parallel", [(lb, ["maintenance.close"]) for lb in ("lb1", "lb2")])
     (action,) = stage_of(plan, "close").turns[0].steps[0].actions
     told = arguments(action)
@@ -84,11 +85,12 @@ def test_who_came_before_the_page_gets_an_answer(environment: Environment, tmp_p
 def test_until_something_is_migrated_all_of_it_is_taken_back(environment: Environment) -> None:
     plan = together.plan(fleet_of(environment, pending=("shop.0002_stock",)))
     expected = [
-        *((name, host) for host in ALL for name in ("wsgi.start", "wsgi.health")),
+        *((name, host) for host in ALL
+          for name in ("wsgi.start", "wsgi.health", "timers.resume")),
         *(("maintenance.smoke", lb) for lb in ("lb1", "lb2")),
         *(("maintenance.open", lb) for lb in ("lb1", "lb2")),
     ]
-    for name in ("close", "stop"):
+    for name in ("stop-tasks", "close", "stop"):
         resume = stage_of(plan, name).resume
         assert resume is not None
         assert [(step.name, step.host) for step in resume] == expected
@@ -101,7 +103,7 @@ def test_until_something_is_migrated_all_of_it_is_taken_back(environment: Enviro
 
 def test_what_a_person_closed_is_not_opened(environment: Environment) -> None:
     plan = together.plan(fleet_of(environment, closed=BY_HAND))
-    assert names(plan) == ["close", "stop", "switch", "start", "finish"]
+    assert names(plan) == ["stop-tasks", "close", "stop", "switch", "start", "timers", "finish"]
 
 
 @pytest.mark.parametrize(("closed", "stages"), [
@@ -126,10 +128,12 @@ def test_without_a_smoke_test_it_is_opened_at_once(tmp_path: Path) -> None:
 def test_a_stand_in_takes_each_servers_place(tmp_path: Path) -> None:
     plan = together.plan(fleet_of(opened(tmp_path, driver="stand-in")))
     assert outline(plan) == [
+        ("stop-tasks", "parallel", [(host, ["timers.pause"]) for host in ALL]),
         ("stop", "parallel", [(host, ["wsgi.stop", "maintenance.stand-in"]) for host in ALL]),
         ("switch", "parallel", [(host, ["release.switch"]) for host in ALL]),
         ("start", "rolling", [(host, ["maintenance.step-aside", "wsgi.start", "wsgi.health"])
                               for host in ALL]),
+        ("timers", "parallel", [(host, ["timers.resume"]) for host in ALL]),
         ("finish", "parallel", [(host, ["release.finish"]) for host in ALL]),
     ]
 

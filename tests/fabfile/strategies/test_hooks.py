@@ -41,7 +41,9 @@ def test_around_every_stage(tmp_path: Path) -> None:
     fleet = everywhere(tmp_path)
     assert names(staging.plan(fleet)) == around("stage")
     assert names(rolling.plan(fleet)) == around("migrate", "roll", "finish")
-    assert names(together.plan(fleet)) == around("stop", "migrate", "switch", "start", "finish")
+    expected = ["stop-tasks", *around("stop", "migrate", "switch", "start"), "timers",
+                *around("finish")]
+    assert names(together.plan(fleet)) == expected
 
 
 def test_around_the_turn_of_each_host(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def migration(name: str, phase: str = "before", *needs: str, **more: Any) -> dic
 
 def plan(*pending: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"pending": close(list(pending)), "conflicts": {}, "inconsistent": None, "ahead": [],
-            "leaves": {"shop": "0001"}, "hash": "ab" * 32, **more}
+            "applied": [], "leaves": {"shop": "0001"}, "hash": "ab" * 32, **more}
 
 
 def judged(*pending: dict[str, Any], **more: Any) -> Judged:
@@ -117,6 +117,13 @@ def test_what_blocks_a_big_table_is_not_safe_either() -> None:
     found = judged(migration("a", "after", heavy=HEAVY))
     assert refusal(found)[1] == "  shop.a"
     assert portions(found, "shop.a") == ((), ("shop.a",))
+
+
+def test_what_is_applied_may_be_accepted_once_more() -> None:
+    """So that the same command goes on where an earlier run ended."""
+    found = judged(migration("a"), applied=["shop.0001", "shop.z"])
+    assert portions(found, "shop.z") == (("shop.a",), ())
+    migrating.refuse_other_plan(judged(), "f" * 12)
 
 
 def test_only_what_is_pending_can_be_accepted() -> None:

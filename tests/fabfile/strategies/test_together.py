@@ -12,17 +12,20 @@ def test_stop_all_migrate_switch_all_start_one_at_a_time(prod: Environment) -> N
     plan = together.plan(make_fleet(prod, pending=["shop.0002_stock"]))
     assert (plan.name, plan.strategy) == ("release", "together")
     assert outline(plan) == [
+        ("stop-tasks", "parallel", [(host, ["timers.pause"]) for host in ALL]),
         ("stop", "parallel", [(host, ["wsgi.stop"]) for host in ALL]),
         ("migrate", "once", [("web1", ["migrations.apply"])]),
         ("switch", "parallel", [(host, ["release.switch"]) for host in ALL]),
         ("start", "rolling", [(host, ["wsgi.start", "wsgi.health"]) for host in ALL]),
+        ("timers", "parallel", [(host, ["timers.resume"]) for host in ALL]),
         ("finish", "parallel", [(host, ["release.finish"]) for host in ALL]),
     ]
-    assert [len(stage.batches) for stage in plan.stages] == [1, 1, 1, 3, 1]
+    assert [len(stage.batches) for stage in plan.stages] == [1, 1, 1, 1, 3, 1, 1]
 
 
 def test_without_migrations_the_rest_is_the_same(prod: Environment) -> None:
-    assert names(together.plan(make_fleet(prod))) == ["stop", "switch", "start", "finish"]
+    assert names(together.plan(make_fleet(prod))) == [
+        "stop-tasks", "stop", "switch", "start", "timers", "finish"]
 
 
 def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
@@ -30,7 +33,8 @@ def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
     (turn,) = stage_of(together.plan(fleet), "migrate").turns
     assert [(step.name, step.host, step.if_well) for step in turn.recover] == [
         ("migrations.untouched", "web1", False),
-        *((name, host, True) for host in ALL for name in ("wsgi.start", "wsgi.health")),
+        *((name, host, True) for host in ALL
+          for name in ("wsgi.start", "wsgi.health", "timers.resume")),
     ]
     (asked,) = turn.recover[0].actions
     assert arguments(asked) == {"env": {}, "only": {"default": ["shop.0002_stock"]}, "back": False}
@@ -38,13 +42,14 @@ def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
 
 def test_a_first_deploy_has_nothing_to_serve_again(prod: Environment) -> None:
     plan = together.plan(make_fleet(prod, *map(fresh, ALL), pending=["shop.0002_stock"]))
-    assert stage_of(plan, "migrate").turns[0].recover == ()
+    back = stage_of(plan, "migrate").turns[0].recover
+    assert {step.name for step in back} == {"migrations.untouched", "timers.resume"}
 
 
 def test_nobody_is_put_back_once_the_database_has_moved(prod: Environment) -> None:
     plan = together.plan(make_fleet(prod, *map(ready, ALL), pending=["shop.0002_stock"]))
     others = [stage for stage in plan.stages if stage.name != "migrate"]
-    assert [turn.recover for stage in others for turn in stage.turns] == [()] * 12
+    assert [turn.recover for stage in others for turn in stage.turns] == [()] * 18
 
 
 def test_all_hosts_stop_even_those_that_serve_it(prod: Environment) -> None:
@@ -62,14 +67,14 @@ def test_nothing_stops_where_all_is_served_already(prod: Environment) -> None:
 
 def test_pending_migrations_stop_all_even_where_all_is_served(prod: Environment) -> None:
     plan = together.plan(make_fleet(prod, *map(live, ALL), pending=["shop.0002_stock"]))
-    assert names(plan) == ["stop", "migrate", "switch", "start", "finish"]
+    assert names(plan) == ["stop-tasks", "stop", "migrate", "switch", "start", "timers", "finish"]
 
 
 def test_all_go_back_when_the_first_does_not_start(prod: Environment) -> None:
     plan = together.plan(make_fleet(prod, *map(ready, ALL)))
     (start,) = [stage for stage in plan.stages if stage.name == "start"]
     names = [[(step.host, step.name) for step in turn.recover] for turn in start.turns]
-    one = ["release.switch", "wsgi.restart", "wsgi.health"]
+    one = ["release.switch", "wsgi.restart", "wsgi.health", "timers.resume"]
     hosts = [turn.host for turn in start.turns]
     assert names[0] == [(host, name) for host in hosts for name in one]
     assert names[1:] == [[(host, name) for name in one] for host in hosts[1:]]

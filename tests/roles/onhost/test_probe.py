@@ -53,7 +53,7 @@ def test_a_host_that_was_never_deployed_to(tmp_path: Path) -> None:
         "root_exists": False, "writable": True, "current": None, "releases": [], "statics": [],
         "venvs": [], "running": [], "history": [], "services": {}, "files": {"/no/such": ""},
         "lock": None, "lock_written": 0, "freeze": None, "job": None, "busy": False,
-        "owed": {}, "draining": [], "links": {},
+        "owed": {}, "draining": [], "links": {}, "commands": [], "paused": None,
     }
     assert listed(tmp_path) == []
 

@@ -1,0 +1,57 @@
+"""How long a maintenance takes, as this controller's journals know it from earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fabfile.engine.journal import read, runs
+from fabfile.environment import Environment
+
+# Of so many earlier runs, the longest says how long the next may take.
+REMEMBERED = 5
+# With one of these the site begins to be closed.
+FIRST = ("stop-tasks", "close", "stop")
+# What going back consists of, too.
+LAST = ("start", "scheduler-start", "timers", "smoke", "open")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``whole``: seconds from the first stop to the end, 0 where nothing is known; ``stages``: of
+    each stage."""
+
+    whole: float = 0
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def going_back(self) -> float:
+        return sum(self.stages.get(name, 0) for name in LAST)
+
+
+def estimate(environment: Environment) -> Estimate:
+    found: list[Estimate] = []
+    for path in reversed(runs(environment.key)):
+        found += [each for each in [measured(read(path))] if each]
+        if len(found) == REMEMBERED:
+            break
+    names = {name for each in found for name in each.stages}
+    return Estimate(max((each.whole for each in found), default=0), {
+        name: max(each.stages.get(name, 0) for each in found) for name in names})
+
+
+def measured(events: Iterable[Mapping[str, Any]]) -> Estimate | None:
+    """What one run took; None where it stopped nothing, or did not end."""
+    marks: list[tuple[str, float]] = []
+    for event in events:
+        if event["event"] == "stage" and (marks or event["stage"] in FIRST):
+            marks.append((event["stage"], event["at"]))
+        if event["event"] == "plan-ended" and marks:
+            return Estimate(event["at"] - marks[0][1], dict(_lengths(marks, event["at"])))
+    return None
+
+
+def _lengths(marks: list[tuple[str, float]], end: float) -> Iterator[tuple[str, float]]:
+    for (name, began), (_, after) in zip(marks, [*marks[1:], ("", end)], strict=True):
+        yield name, after - began
