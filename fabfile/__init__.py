@@ -42,5 +42,7 @@ _maintenance = Collection("maintenance")
 for _task in (maintenance.on, maintenance.off, maintenance.status, maintenance.config):
     _maintenance.add_task(_task)
 _maintenance.add_task(maintenance.next_, name="next")
+for _task in (maintenance.schedule, maintenance.scheduled, maintenance.cancel):
+    _maintenance.add_task(_task)
 ns.add_collection(_maintenance)
 ns.add_collection(Collection.from_module(lab))

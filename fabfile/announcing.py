@@ -11,7 +11,8 @@ from fabfile.display.notices import Notice, messages
 from fabfile.engine.journal import operator
 from fabfile.engine.post import Sender
 from fabfile.engine.secrets import resolve
-from fabfile.errors import FabfleetError, Pending, UsageError
+from fabfile.environment import Environment
+from fabfile.errors import FabfleetError, Pending, Refused, UsageError
 from fabfile.session import Session
 from fabfile.strategies.targets import Fleet
 from roles.notifications import Kind, NotificationsSettings
@@ -56,6 +57,11 @@ class Announcer:
         except UsageError as error:  # it names the secret's place, never the secret
             self.unsent[str(error)] = None
 
+    def end_with(self, kind: Kind, error: FabfleetError) -> None:
+        if self.first:
+            error.announced = True
+        self.end(kind, *_told(error))
+
     def finish(self) -> None:
         for note in [*self.unsent, *self.sender.finish()]:
             self.session.lines.note(f"notifications: {note}")
@@ -68,10 +74,13 @@ def announcing(session: Session) -> Iterator[Announcer]:
     try:
         yield announcer
     except Pending as error:
-        announcer.end("pending", *_told(error))
+        announcer.end_with("pending", error)
+        raise
+    except Refused as error:
+        announcer.end_with("skipped", error)
         raise
     except FabfleetError as error:
-        announcer.end("failed", *_told(error))
+        announcer.end_with("failed", error)
         raise
     except BaseException as error:
         announcer.end("failed", type(error).__name__)
@@ -84,6 +93,22 @@ def announcing(session: Session) -> Iterator[Announcer]:
             announcer.end("finished")
     finally:
         announcer.finish()
+
+
+def tell_once(environment: Environment, notice: Notice) -> list[str]:
+    """One notice outside of any run; what was not taken, in words."""
+    settings = environment.of(NotificationsSettings, "notifications")
+
+    def password() -> str:
+        secret = settings.email.password
+        return resolve(secret.reference()) if secret else ""
+
+    sender = Sender(settings.timeout, settings.email, password)
+    try:
+        sender.send(messages(settings, notice, resolve, time.time()))
+    except UsageError as error:
+        return [str(error)]
+    return sender.finish()
 
 
 def _told(error: FabfleetError) -> tuple[str, str]:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
-import time
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fabfile.engine import closing
 from fabfile.engine.journal import operator
 from fabfile.engine.lock import ago
 from fabfile.errors import Pending, Refused, UsageError
+from fabfile.moments import moment
 from fabfile.plan import Plan, Turn
 from fabfile.session import Session, confirm, connected
 from fabfile.strategies.stages import stages
 from roles import maintenance
 from roles.maintenance import Closed, Reason, Site
-from roles.maintenance.windows import in_zone, seconds_in
 from roles.role import Step
 
 
 def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bool) -> None:
     """``fab maintenance.on``."""
-    end = _end(until)
+    end = moment("until", until)[0] if until else 0
     addresses = _addresses(allow)
     with connected(env, inventory) as session:
         site = _site(session)
@@ -142,28 +138,3 @@ def _addresses(text: str) -> tuple[str, ...]:
             raise UsageError(f"--allow={text}: expected addresses or networks such as "
                              f"192.0.2.0/24, got {each!r}") from None
     return found
-
-
-def _end(text: str) -> float:
-    """Seconds since the epoch of ``90m``, ``2h`` or ``2026-12-01 02:00 Europe/London``; 0 for
-    nothing.
-
-    A local time that does not exist, or exists twice, is refused.
-    """
-    if not text:
-        return 0
-    with suppress(ValueError):
-        return time.time() + seconds_in(text)
-    moment = re.fullmatch(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d)(?: (\S+))?", text)
-    if not moment:
-        raise UsageError(f"--until={text}: expected 90m, 2h or a moment such as "
-                         f"\"2026-12-01 02:00 Europe/London\"")
-    try:
-        zone = ZoneInfo(moment[2] or "UTC")
-        naive = datetime.fromisoformat(moment[1])
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise UsageError(f"--until={text}: {error}") from None
-    end = in_zone(naive, zone, f"--until={text}")
-    if end < time.time():
-        raise UsageError(f"--until={text}: is over")
-    return end

@@ -324,7 +324,12 @@ def connected(
 
 def confirm(session: Session, yes: bool) -> None:
     """Ask where the inventory wants it asked. Raises :class:`Refused`."""
-    if yes or not session.environment.of(DeploySettings, "deploy").confirm:
+    confirmed(session.environment, yes)
+
+
+def confirmed(environment: Environment, yes: bool) -> None:
+    """The same without any connection."""
+    if yes or not environment.of(DeploySettings, "deploy").confirm:
         return
     if not sys.stdin.isatty():
         raise Refused("deploy.confirm is set and nobody can be asked here; add --yes")

@@ -7,9 +7,11 @@ class FabfleetError(Exception):
     """Something a person has to know. ``str()`` is the whole message, starting with where.
 
     ``exit_code`` is what the process ends with; ``fabfile/errors.py`` shows the whole tree.
+    ``announced``: whom the inventory names were told of it already.
     """
 
     exit_code = 1
+    announced = False
 
 
 class UsageError(FabfleetError):

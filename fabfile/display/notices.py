@@ -61,6 +61,7 @@ class Notice:
             "finished": f"{where}: {what} finished on {hosts} {after}{closed}",
             "failed": f"{where}: {what} FAILED {after}{closed}",
             "pending": f"{where}: {what} finished {after}{closed}, but something is left to do",
+            "skipped": f"{where}: {what} was SKIPPED; nothing was changed",
         }[self.kind]
 
     @property

@@ -1,9 +1,9 @@
 """Base disks, built once and shared by all labs of this machine.
 
-An image is a chain of layers (``base``, then ``db``, ``queue``, ``proxy``, ``edge`` and ``apache``
-where a host plays that part); each layer is a folder that becomes an overlay's lower directory. A
-layer's folder carries the hash of everything that made it, and appears by one rename when it is
-complete.
+An image is a chain of layers (``base``, then ``db``, ``queue``, ``proxy``, ``edge``, ``apache`` and
+``desk`` where a host plays that part); each layer is a folder that becomes an overlay's lower
+directory. A layer's folder carries the hash of everything that made it, and appears by one rename
+when it is complete.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BASE_PACKAGES = (
 )
 LAYER_PACKAGES = {
     "db": ("postgresql",), "queue": ("redis-server",), "proxy": ("haproxy",), "edge": ("nginx",),
-    "apache": ("apache2", "libapache2-mod-wsgi-py3"),
+    "apache": ("apache2", "libapache2-mod-wsgi-py3"), "desk": ("git",),
 }
 # Counted up when the functions below change what they leave on the disk.
 RECIPE_VERSION = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from invoke import Context
 
 from fabfile.tasks.command import command
@@ -46,3 +48,32 @@ def next_(context: Context, env: str = "", inventory: str = "") -> None:
     from fabfile.windows import show_next
 
     show_next(env, inventory)
+
+
+@command
+def schedule(
+    context: Context, env: str = "", at: str = "", window: str = "", ref: str = "",
+    accept_risk: Sequence[str] | None = None, approved_plan: str = "",
+    outside_window: bool = False, yes: bool = False, inventory: str = "",
+) -> None:
+    """Let this machine deploy in a maintenance window, by itself: this release, this plan."""
+    from fabfile.schedule import Asked, add
+
+    add(Asked(env, inventory, at, window, ref, tuple(accept_risk or ()), approved_plan,
+              outside_window, yes))
+
+
+@command
+def scheduled(context: Context, env: str = "", json: bool = False) -> None:
+    """Show what is scheduled on this machine, and what became of it."""
+    from fabfile.schedule import show
+
+    show(env, json)
+
+
+@command
+def cancel(context: Context, id: str = "") -> None:  # noqa: A002 - it is the option's name
+    """Take back what is scheduled."""
+    from fabfile.schedule import cancel as take_back
+
+    take_back(id)

@@ -10,8 +10,8 @@ from roles.app import SecretSettings
 from roles.role import Role
 from roles.settings import Settings
 
-Kind = Literal["started", "finished", "failed", "pending"]
-ALL: list[Kind] = ["started", "finished", "failed", "pending"]
+Kind = Literal["started", "finished", "failed", "pending", "skipped"]
+ALL: list[Kind] = ["started", "finished", "failed", "pending", "skipped"]
 
 
 class SlackSettings(Settings):
@@ -52,7 +52,7 @@ class EmailSettings(Settings):
     """The address in From."""
     to: list[str] = []
     """The addresses in To."""
-    when: list[Kind] = ["finished", "failed", "pending"]
+    when: list[Kind] = ["finished", "failed", "pending", "skipped"]
     """Which moments are told."""
 
     @model_validator(mode="after")

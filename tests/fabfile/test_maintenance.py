@@ -1,4 +1,4 @@
-"""Moments as people type them, and what is said of a closed site."""
+"""What is said of a closed site."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-
-from fabfile.errors import UsageError
-from fabfile.maintenance import _end, lines
+from fabfile.maintenance import lines
 from roles.maintenance import Closed, MaintenanceSettings, Site
 
 SITE = Site("shop-prod", MaintenanceSettings(driver="haproxy"), (), "https://shop.test/", "/up")
@@ -18,25 +15,6 @@ CLOSED = Closed(time.time() - 65, "new shelves", "eve@desk", by_run=False, secre
 
 def moment(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-
-
-def test_a_span_counts_from_now() -> None:
-    assert abs(_end("90m") - time.time() - 5400) < 5
-    assert abs(_end("2h") - time.time() - 7200) < 5
-    assert _end("") == 0
-
-
-@pytest.mark.parametrize(("text", "said"), [
-    ("tomorrow", 'expected 90m, 2h or a moment such as "2026-12-01 02:00 Europe/London"'),
-    ("2001-01-01 00:00", "is over"),
-    ("2030-01-01 00:00 Mars/Olympus", "No time zone found"),
-    ("2030-13-01 00:00", "month must be in 1..12"),
-])
-def test_a_moment_that_is_none(text: str, said: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        _end(text)
-    assert str(refused.value).startswith(f"--until={text}: ")
-    assert said in str(refused.value)
 
 
 def test_open() -> None:

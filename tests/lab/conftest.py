@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.desk import Desk
 from tests.lab.fleet import Fleet
 
 NUMBER = int(os.environ.get("FABFLEET_TEST_LAB", "0"))
@@ -49,6 +50,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three web hosts with Apache and mod_wsgi."""
     yield from _fleet(tmp_path_factory.mktemp("apache"), 3, NUMBER + 35, apache=True)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Two web hosts that serve v1, and a host from which somebody works."""
+    for fleet in _fleet(tmp_path_factory.mktemp("desk"), 2, NUMBER + 45, desk=True):
+        yield Desk(fleet)
 
 
 @pytest.fixture

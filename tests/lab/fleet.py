@@ -74,10 +74,12 @@ def wait_for(what: str, condition: Callable[[], T], seconds: float = 20) -> T:
 
 class Fleet:
     """``web`` web hosts, a database and a proxy, which with ``edge`` has nginx, too; with
-    ``apache`` the web hosts have that. ``number`` keeps labs of parallel runs apart."""
+    ``apache`` the web hosts have that; with ``desk`` there is a host to work from (``desk.py``).
+    ``number`` keeps labs of parallel runs apart."""
 
     def __init__(
-        self, folder: Path, web: int, number: int, edge: bool = False, apache: bool = False
+        self, folder: Path, web: int, number: int, edge: bool = False, apache: bool = False,
+        desk: bool = False,
     ) -> None:
         self.folder = folder
         self.env = f"t{number}"
@@ -89,6 +91,9 @@ class Fleet:
         groups: dict[str, tuple[str, ...]] = dict.fromkeys(self.web, server)
         groups["db1"] = ("db", "queue")
         groups["proxy1"] = ("proxy", "edge") if edge else ("proxy",)
+        if desk:
+            self.address["desk1"] = f"{self.net}.103"
+            groups["desk1"] = ("desk",)
         hosts = [LabHost(name, self.address[name], groups[name]) for name in groups]
         self.lab = Lab(self.env, hosts)
         self.site = folder / "site"

@@ -1,0 +1,169 @@
+"""Start a command on this machine at a moment, and once more when it boots: a timer of systemd, or
+lines of cron where there is no systemd. What is started decides itself whether it is due."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fabfile.errors import Refused
+
+# What a run gets to finish its host's turn, or to put things back, when the machine goes down.
+STOP_SECONDS = 900
+BOOT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """``name`` tells it from others; ``at`` in seconds since the epoch; ``output``: the file that
+    gets what ``argv`` says."""
+
+    name: str
+    at: float
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    folder: str
+    output: str
+
+    @property
+    def service(self) -> str:
+        """The service of systemd. A line of the shell starts it, so that nothing in it is read as
+        one of systemd's specifiers."""
+        line = _for_systemd(self.line)
+        return (f"[Unit]\nDescription=Fabfleet: {self.name}\nAfter=network-online.target\n"
+                f"Wants=network-online.target\n\n[Service]\nType=oneshot\n"
+                f"ExecStart=/bin/sh -c {line}\nTimeoutStartSec=infinity\n"
+                f"TimeoutStopSec={STOP_SECONDS}\n")
+
+    @property
+    def timer(self) -> str:
+        moment = datetime.fromtimestamp(self.at, UTC)
+        return (f"[Unit]\nDescription=Fabfleet: {self.name}\n\n[Timer]\n"
+                f"OnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\nOnBootSec={BOOT_SECONDS}\n"
+                f"AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n")
+
+    @property
+    def crontab(self) -> list[str]:
+        """Two lines, in this machine's own time, as cron reads them."""
+        local = datetime.fromtimestamp(self.at).astimezone()
+        escaped = self.line.replace("%", r"\%")
+        return [f"{when} {escaped} # {self.name}"
+                for when in (f"{local.minute} {local.hour} {local.day} {local.month} *",
+                             "@reboot")]
+
+    @property
+    def line(self) -> str:
+        """The whole shell line."""
+        variables = [f"{name}={value}" for name, value in sorted(self.environment.items())]
+        words = shlex.join(["env", "-i", *variables, *self.argv])
+        return (f"cd {shlex.quote(self.folder)} && exec {words} </dev/null "
+                f">>{shlex.quote(self.output)} 2>&1")
+
+
+def _for_systemd(line: str) -> str:
+    """One word of a unit's ExecStart."""
+    for sign, escaped in (("\\", r"\\"), ('"', r'\"'), ("%", "%%"), ("$", "$$")):
+        line = line.replace(sign, escaped)
+    return f'"{line}"'
+
+
+def set_alarm(alarm: Alarm) -> str:
+    """Install it; what will start it, in words. Raises :class:`Refused` where nothing would."""
+    refuse_where_none_can_be()
+    if _has_systemd():
+        folder = _units()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{alarm.name}.service").write_text(alarm.service)
+        (folder / f"{alarm.name}.timer").write_text(alarm.timer)
+        _systemctl("daemon-reload")
+        _systemctl("enable", "--now", f"{alarm.name}.timer")
+        return f"{alarm.name}.timer of systemd"
+    _write_crontab([*_other_lines(alarm.name), *alarm.crontab])
+    return "cron"
+
+
+def refuse_where_none_can_be() -> None:
+    if _has_systemd():
+        _refuse_without_linger()
+    elif shutil.which("crontab") is None:
+        raise Refused("neither systemd nor cron runs here, so nothing would start it; schedule it "
+                      "on a machine that stays on")
+
+
+def try_now(
+    argv: Sequence[str], environment: Mapping[str, str], folder: str
+) -> subprocess.CompletedProcess[str]:
+    """A command with just the environment that an alarm's has."""
+    return subprocess.run(argv, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+
+
+def take_away(name: str) -> None:
+    """The alarm is gone, also where it was never set."""
+    if _has_systemd():
+        units = [_units() / f"{name}.{kind}" for kind in ("timer", "service")]
+        if any(unit.exists() for unit in units):
+            _systemctl("disable", "--now", f"{name}.timer")
+            for unit in units:
+                unit.unlink(missing_ok=True)
+            _systemctl("daemon-reload")
+    elif shutil.which("crontab"):
+        left = _other_lines(name)
+        if left != _crontab():
+            _write_crontab(left)
+
+
+def _has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _units() -> Path:
+    if _is_root():
+        return Path("/etc/systemd/system")
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(home, "systemd", "user")
+
+
+def _systemctl(*words: str) -> None:
+    done = _run(["systemctl", *([] if _is_root() else ["--user"]), *words])
+    if done.returncode:
+        raise Refused(f"systemctl {shlex.join(words)}: {done.stderr.strip()}")
+
+
+def _refuse_without_linger() -> None:
+    """A user's timers run while that user is logged in, unless they may linger."""
+    if _is_root():
+        return
+    asked = _run(["loginctl", "show-user", str(os.geteuid()), "--property=Linger", "--value"])
+    if asked.stdout.strip() != "yes":
+        raise Refused("your timers end when you log out; allow them to stay once: "
+                      "sudo loginctl enable-linger \"$USER\"")
+
+
+def _crontab() -> list[str]:
+    return _run(["crontab", "-l"]).stdout.splitlines()
+
+
+def _other_lines(name: str) -> list[str]:
+    return [line for line in _crontab() if not line.endswith(f" # {name}")]
+
+
+def _write_crontab(lines: Sequence[str]) -> None:
+    done = _run(["crontab", "-"], "".join(f"{line}\n" for line in lines))
+    if done.returncode:
+        raise Refused(f"crontab: {done.stderr.strip()}")
+
+
+def _run(words: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=False,
+                          env={**os.environ, "LC_ALL": "C"})

@@ -1,0 +1,174 @@
+"""``fab maintenance.schedule``, ``.scheduled``, ``.cancel``: a maintenance that runs by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fabfile.engine import alarm, scheduled
+from fabfile.engine.journal import operator
+from fabfile.engine.scheduled import Scheduled
+from fabfile.environment import Environment, inventories_root, open_environment
+from fabfile.errors import Refused, UsageError
+from fabfile.moments import moment, shown
+from fabfile.session import confirmed
+from fabfile.windows import ALL_THE_SAME, span, windows
+from roles.maintenance.windows import Occurrence, open_now, upcoming
+
+# Where no window says how late it may begin: seconds.
+GRACE = 30 * 60
+# What an alarm's command gets of our environment: all that it needs to find the same things. Not
+# what only this terminal has, so that a rehearsal fails where the run would.
+KEPT = ("HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "PYTHONPATH", "FABFLEET_STATE",
+        "FABFLEET_CACHE", "FABFLEET_INVENTORY", "XDG_STATE_HOME", "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed."""
+
+    env: str
+    inventory: str
+    at: str
+    window: str
+    ref: str
+    accept_risk: tuple[str, ...]
+    approved_plan: str
+    outside_window: bool
+    yes: bool
+
+
+def add(asked: Asked) -> None:
+    """``fab maintenance.schedule``."""
+    environment = open_environment(asked.env, asked.inventory)
+    alarm.refuse_where_none_can_be()
+    at, latest, zone = _when(environment, asked)
+    found = Scheduled(
+        id=scheduled.new_id(environment.name, at), env=environment.name,
+        inventory=str(inventories_root(asked.inventory).resolve()), zone=zone, at=at,
+        latest=latest, commit="", ref=asked.ref, release="", digest="", who=operator(),
+        options={"accept_risk": list(asked.accept_risk), "approved_plan": asked.approved_plan,
+                 "outside_window": asked.outside_window})
+    scheduled.write(found)
+    try:
+        found, told = _rehearsed(found)
+        for line in told["brief"]:
+            print(line)
+        print(f"approved plan: {found.digest[:12]}; `fab plan` shows every command")
+        confirmed(environment, asked.yes)
+        found.plan.write_text(told["text"])
+        scheduled.write(found)
+        found.output.touch(0o600)  # it may tell the way past the page
+        by = alarm.set_alarm(_alarm(found))
+    except BaseException:
+        scheduled.forget(found)
+        raise
+    print(f"{found.id}: {found.what} at {shown(at, zone)}, in "
+          f"{span(at - time.time())}, by {by}\n"
+          f"  not after {shown(latest, zone)}, and only with this very plan\n"
+          f"  what it says goes to {found.output}\n"
+          f"  to cancel it: fab maintenance.cancel --id={found.id}")
+
+
+def _rehearsed(found: Scheduled) -> tuple[Scheduled, Mapping[str, Any]]:
+    """What it would run, asked for by a process with nothing but what the real one will have."""
+    command = _command(found, "rehearse")
+    done = alarm.try_now(command, _kept(), str(Path.cwd()))
+    if done.returncode:
+        raise Refused(f"by itself, without what only your terminal has (ssh-agent, variables), it "
+                      f"would not run:\n{done.stderr.strip()}\nnothing was scheduled")
+    told = json.loads(done.stdout.splitlines()[-1])
+    return replace(found, **{key: told[key] for key in ("commit", "ref", "release", "digest")}
+                   ), told
+
+
+def _command(found: Scheduled, action: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "fabfile.unattended", action, found.id]
+
+
+def _kept() -> dict[str, str]:
+    return {name: os.environ[name] for name in KEPT if name in os.environ}
+
+
+def _alarm(found: Scheduled) -> alarm.Alarm:
+    return alarm.Alarm(found.alarm, found.at, _command(found, "run"), _kept(), str(Path.cwd()),
+                       str(found.output))
+
+
+def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:
+    """(when it begins, when it may begin at the latest, the zone in which to speak of it)."""
+    known, now = windows(environment), time.time()
+    if bool(asked.at) == bool(asked.window):
+        raise UsageError("--at, --window: say one of them: a moment such as \"2026-12-01 02:00 "
+                         "Europe/London\", or the name of a maintenance window")
+    if asked.window:
+        named = [each for each in known if each.name == asked.window]
+        if not named:
+            listed = ", ".join(each.name for each in known) or "none"
+            raise UsageError(f"--window={asked.window}: no maintenance window is called so; "
+                             f"those that are: {listed}")
+        following = [each for each in upcoming(named, now, 10) if each.start > now
+                     and not each.problem]
+        if not following:
+            raise UsageError(f"--window={asked.window}: it does not come again")
+        return _begin(following[0])
+    at, zone = moment("at", asked.at)
+    inside = open_now(known, at)
+    if inside:
+        return at, min(each.latest for each in inside), zone
+    if known and not asked.outside_window:
+        raise Refused(f"--at={asked.at}: outside of every maintenance window; see "
+                      f"fab maintenance.next\n{ALL_THE_SAME}")
+    return at, at + GRACE, zone
+
+
+def _begin(window: Occurrence) -> tuple[float, float, str]:
+    return window.start, window.latest, window.zone
+
+
+def show(env: str, as_json: bool) -> None:
+    """``fab maintenance.scheduled``: of one environment, or of all."""
+    found = [each for each in scheduled.listed() if not env or each.env == env]
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=1, sort_keys=True))
+        return
+    if not found:
+        print("nothing is scheduled here")
+    for each in found:
+        for line in _lines(each):
+            print(line)
+
+
+def _lines(found: Scheduled) -> list[str]:
+    wait = f", in {span(found.at - time.time())}" if found.state == "waiting" and (
+        found.at > time.time()) else ""
+    lines = [(f"{found.id}: {found.state}: {found.what} at "
+             f"{shown(found.at, found.zone)}{wait}, by {found.who}")]
+    lines += [f"  {line}" for line in found.why.splitlines()]
+    if found.output.exists() and found.output.stat().st_size:
+        lines.append(f"  what it said: {found.output}")
+    return lines
+
+
+def cancel(name: str) -> None:
+    """``fab maintenance.cancel``."""
+    if not name:
+        raise UsageError("--id: which one? See fab maintenance.scheduled")
+    found = scheduled.read(name)
+    with scheduled.held(found) as alone:
+        if not alone:
+            raise Refused(f"{name}: it runs; see {found.output}")
+        found = scheduled.read(name)
+        alarm.take_away(found.alarm)
+        if found.state != "waiting":
+            raise UsageError(f"{name}: it is {found.state} already")
+        scheduled.moved(found, "cancelled", f"by {operator()}")
+    print(f"{name}: cancelled")
+

@@ -1,0 +1,143 @@
+"""A deploy that nobody watches, as it was scheduled.
+
+    python -P -m fabfile.unattended rehearse ID     only look; JSON of what would run
+    python -P -m fabfile.unattended run ID          what an alarm starts, at its time and at boots
+
+``run`` decides itself whether there is anything to do: it begins only what waits and is due, once,
+and what a restart of this machine has cut off it never begins again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fabfile import approval
+from fabfile.announcing import tell_once
+from fabfile.course import Wish, carry_out, read_only
+from fabfile.display.notices import Notice
+from fabfile.display.plans import brief
+from fabfile.engine import alarm, scheduled
+from fabfile.engine.scheduled import Scheduled, State
+from fabfile.environment import open_environment
+from fabfile.errors import (
+    FabfleetError,
+    LockHeld,
+    Pending,
+    Refused,
+    Unavailable,
+    UsageError,
+)
+from fabfile.moments import shown
+from fabfile.session import connected
+from roles.notifications import Kind
+
+# Where these are raised nothing was changed.
+SKIPS = (Refused, LockHeld, Unavailable, UsageError)
+EARLY = 1.0
+
+
+def main(words: Sequence[str]) -> int:
+    action, name = words
+    try:
+        found = scheduled.read(name)
+        if action == "rehearse":
+            rehearse(found)
+            return 0
+        return run(found)
+    except FabfleetError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def wish_of(found: Scheduled) -> Wish:
+    options = found.options
+    return Wish(
+        env=found.env, inventory=found.inventory, hosts=None,
+        ref=found.commit or found.ref or None, worktree=False, strategy="", yes=True, json=False,
+        maintenance=True, accept_risk=tuple(options["accept_risk"]),
+        approved_plan=options["approved_plan"], outside_window=options["outside_window"])
+
+
+def rehearse(found: Scheduled) -> None:
+    """Print what would run: {"commit", "ref", "release", "digest", "brief" (lines), "text"}."""
+    wish = replace(wish_of(found), at=found.at)
+    with connected(found.env, found.inventory, json=True) as session:
+        session.find_secrets()
+        fleet, plans = read_only(wish, session)
+    release = plans[1:]
+    print(json.dumps({
+        "commit": fleet.release.commit, "ref": found.ref or fleet.release.ref,
+        "release": fleet.release.id, "digest": approval.digest(release),
+        "brief": [line for plan in plans for line in brief(plan)],
+        "text": approval.text(release),
+    }))
+
+
+def run(found: Scheduled) -> int:
+    with scheduled.held(found) as alone:
+        if not alone:
+            return 0  # it runs, and whoever started us did so once more
+        found = scheduled.read(found.id)
+        if found.state == "started":
+            return _end(found, "interrupted", "failed", f"the machine that ran it ended it "
+                        f"in the midst; it is not begun again by itself. How things are: fab "
+                        f"maintenance.status --env={found.env}, fab status --env={found.env}")
+        if found.state != "waiting":
+            alarm.take_away(found.alarm)
+            return 0
+        now = time.time()
+        if now < found.at - EARLY:
+            return 0
+        if now > found.latest:
+            return _end(found, "skipped", "skipped",
+                        f"it was to begin by {shown(found.latest, found.zone)}, and nothing began "
+                        f"it until {shown(now, found.zone)}")
+        return _begin(scheduled.moved(found, "started"))
+
+
+def _begin(found: Scheduled) -> int:
+    try:
+        carry_out(replace(wish_of(found), approved=approval.Approved(found.digest, found.plan)))
+    except Pending as error:
+        return _end(found, "pending", "pending", str(error), announced=error.announced)
+    except SKIPS as error:
+        return _end(found, "skipped", "skipped", str(error), announced=error.announced)
+    except FabfleetError as error:
+        return _end(found, "failed", "failed", str(error), announced=error.announced)
+    except BaseException as error:
+        _end(found, "failed", "failed", f"{type(error).__name__}: {error}", announced=True)
+        raise
+    return _end(found, "finished", "finished", "", announced=True)
+
+
+def _end(found: Scheduled, state: State, kind: Kind, why: str, announced: bool = False) -> int:
+    """Say it, write it down, and let nothing start it again."""
+    found = scheduled.moved(found, state, why)
+    print(f"{found.id}: {state}{': ' if why else ''}{why}", flush=True)
+    alarm.take_away(found.alarm)
+    if not announced:
+        for note in _tell(found, kind):
+            print(f"note: notifications: {note}")
+    return 1 if state in ("failed", "interrupted") else 0
+
+
+def _tell(found: Scheduled, kind: Kind) -> list[str]:
+    try:
+        environment = open_environment(found.env, found.inventory)
+    except FabfleetError as error:
+        return [str(error)]
+    app, said = environment.app, found.why.splitlines() or [""]
+    notice = Notice(
+        kind, "scheduled deploy", app.name, environment.name, found.release, found.ref,
+        found.commit, found.who, "together", len(environment.hosts), found.at, ended=time.time(),
+        detail=said[0], next=wish_of(found).again(environment.name),
+        url=app.urls[0] if app.urls else "")
+    return tell_once(environment, notice)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

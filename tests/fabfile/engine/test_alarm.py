@@ -1,0 +1,107 @@
+"""What systemd and cron would read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fabfile.engine import alarm
+from fabfile.engine.alarm import Alarm
+from fabfile.errors import Refused
+
+AT = 1796090400.0  # 2026-12-01 02:00 UTC
+FOUND = Alarm("fabfleet-x1", AT, ["/opt/a b/python", "-c", "print('100% $HOME \\')"],
+              {"HOME": "/root", "A": "1 2"}, "/srv/it's", "/var/log/x 1.log")
+
+
+def test_the_whole_line() -> None:
+    assert replace(FOUND, argv=["run", "me"]).line == (
+        """cd '/srv/it'"'"'s' && exec env -i 'A=1 2' HOME=/root run me </dev/null """
+        """>>'/var/log/x 1.log' 2>&1""")
+
+
+def test_the_timer() -> None:
+    lines = FOUND.timer.splitlines()
+    assert "OnCalendar=2026-12-01 02:00:00 UTC" in lines
+    assert "OnBootSec=30" in lines
+    assert "WantedBy=timers.target" in lines
+
+
+def test_the_service_quotes_what_systemd_would_read() -> None:
+    (line,) = [line for line in FOUND.service.splitlines() if line.startswith("ExecStart=")]
+    assert line.startswith('ExecStart=/bin/sh -c "cd ')
+    assert "100%% $$HOME" in line
+    assert '\\"\'\\"' in line
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/London", "America/New_York"])
+def test_cron_reads_this_machine_s_own_time(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        once, boot = FOUND.crontab
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    when = {"UTC": "0 2 1 12 *", "Europe/London": "0 2 1 12 *", "America/New_York": "0 21 30 11 *"}
+    assert once.startswith(f"{when[zone]} cd ")
+    assert boot.startswith("@reboot cd ")
+    assert r"100\% " in once
+    assert once.endswith(" # fabfleet-x1")
+
+
+@pytest.fixture
+def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without systemd, whose crontab is a file."""
+    table = tmp_path / "table"
+    program = tmp_path / "bin" / "crontab"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n[ \"$1\" = -l ] && exec cat {table}\ncat >{table}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(alarm, "_has_systemd", lambda: False)
+    return table
+
+
+def test_cron_keeps_what_others_wrote(crontab: Path) -> None:
+    crontab.write_text("0 4 * * * backup\n")
+    assert alarm.set_alarm(FOUND) == "cron"
+    assert alarm.set_alarm(replace(FOUND, name="fabfleet-x12")) == "cron"
+    assert alarm.set_alarm(FOUND) == "cron"
+    assert len(crontab.read_text().splitlines()) == 5
+    alarm.take_away(FOUND.name)
+    left = crontab.read_text().splitlines()
+    assert [line.rpartition("# ")[2] for line in left] == [
+        "0 4 * * * backup", "fabfleet-x12", "fabfleet-x12"]
+    alarm.take_away("fabfleet-none")
+    assert crontab.read_text().splitlines() == left
+
+
+def test_a_line_of_cron_does_what_it_should(tmp_path: Path) -> None:
+    """cron hands the line to sh, percent signs without their backslash."""
+    output = tmp_path / "out put"
+    found = replace(FOUND, folder=str(tmp_path), output=str(output),
+                    argv=["sh", "-c", "pwd; echo '100% \"$A\"' $A; echo bad >&2"])
+    line = found.crontab[1].removeprefix("@reboot ").replace(r"\%", "%")
+    subprocess.run(["sh", "-c", line], check=True)
+    assert output.read_text().splitlines() == [str(tmp_path), '100% "$A" 1 2', "bad"]
+
+
+def test_where_nothing_would_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alarm, "_has_systemd", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(Refused, match="neither systemd nor cron"):
+        alarm.set_alarm(FOUND)
+    alarm.take_away(FOUND.name)
+
+
+def test_nothing_of_this_terminal_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent")
+    done = alarm.try_now(["/usr/bin/env"], {"A": "1"}, "/")
+    assert [line for line in done.stdout.splitlines() if not line.startswith("PWD=")] == ["A=1"]
