@@ -1,8 +1,9 @@
 """The site closed for everybody but us: a page in its place, and a way past it.
 
 What closes it stands in front of the application, because that is stopped for a part of the time:
-HAProxy or nginx, whose configuration holds a piece of ours once (``fab maintenance.config``) and
-then looks at files that we write. Nothing is reloaded, so no connection is lost.
+HAProxy, nginx or Apache, whose configuration holds a piece of ours once
+(``fab maintenance.config``) and then looks at files that we write. Nothing is reloaded, so no
+connection is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from roles.templates import render
 from roles.wsgi import WsgiSettings
 from roles.wsgi import applies as wsgi_applies
 
-Driver = Literal["none", "haproxy", "nginx", "stand-in"]
+Driver = Literal["none", "haproxy", "nginx", "apache", "stand-in"]
 # Beyond what a program waits for by its own account.
 SLACK = 30
 # Seconds in Retry-After, of which nginx tells the longest that does not go beyond the expected end.
@@ -256,7 +257,8 @@ def config(site: Site) -> str:
     All names in it are the site's own, as several sites may share one server.
     """
     told: dict[str, Any] = {"site": site, "settings": site.settings, "ladder": LADDER,
-                            "name": re.sub(r"[^a-z0-9]", "_", site.key.lower())}
+                            "name": re.sub(r"[^a-z0-9]", "_", site.key.lower()),
+                            "escaped": re.escape}
     return render(f"maintenance/templates/{site.settings.driver}.conf.j2", **told)
 
 

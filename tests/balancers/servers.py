@@ -1,6 +1,7 @@
-"""HAProxy and nginx for some seconds, on loopback, in front of small servers of our own.
+"""HAProxy, nginx and Apache for some seconds, on loopback, in front of small servers of our own.
 
-Debian packages: haproxy, nginx. Nothing here uses, or needs, a system service or root.
+Debian packages: haproxy, nginx, apache2, libapache2-mod-wsgi-py3. Nothing here uses, or needs, a
+system service or root.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Self
 
 PATIENCE = 20.0
 CHECK = "/check"
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
 
 
 class Missing(Exception):
@@ -218,6 +220,43 @@ http {{
     words = [program("nginx"), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
     with running(words, found.port, folder / "log"):
         yield found
+
+
+@contextmanager
+def apache(folder: Path, site: str, modules: Sequence[str]) -> Iterator[Balancer]:
+    """Apache with one VirtualHost, in which ``site`` stands."""
+    found = Balancer(folder, free_port())
+    loaded = "".join(f"LoadModule {name}_module {_apache_module(name)}\n"
+                     for name in ("mpm_event", "authz_core", *modules))
+    user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
+    (folder / "apache.conf").write_text(f"""\
+{loaded}
+{user}
+ServerName localhost
+DefaultRuntimeDir {folder}
+PidFile {folder}/apache.pid
+ErrorLog {folder}/error.log
+StartServers 1
+Listen 127.0.0.1:{found.port}
+# As Debian has it: what may be read is said for each folder.
+<Directory />
+    Require all denied
+</Directory>
+<VirtualHost *:{found.port}>
+{site}
+</VirtualHost>
+""")
+    words = [program("apache2"), "-D", "FOREGROUND", "-f", f"{folder}/apache.conf"]
+    with running(words, found.port, folder / "log"):
+        yield found
+
+
+def _apache_module(name: str) -> Path:
+    found = APACHE_MODULES / f"mod_{name}.so"
+    if not found.exists():
+        package = "libapache2-mod-wsgi-py3" if name == "wsgi" else "apache2"
+        raise Missing(f"{found} is missing: install the package {package}")
+    return found
 
 
 class Later(threading.Thread):

@@ -1,10 +1,13 @@
-"""A maintenance behind HAProxy: the page, everything stopped, migrations, everything started."""
+"""A maintenance behind HAProxy or Apache: the page, everything stopped, migrations, everything
+started."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +18,13 @@ from tests.lab.load import PAGE, Load, crowd, visited
 
 HAPROXY: dict[str, Any] = {"driver": "haproxy", "backend": "web", "deadline": 20}
 DIFFERENCE, OVERHEAD = 0.3, 1.5
+APACHE = """cat > /etc/apache2/sites-available/000-default.conf <<'E'
+<VirtualHost *:80>
+MAINTENANCE
+ProxyPass / http://127.0.0.1:8000/ retry=0
+</VirtualHost>
+E
+a2enmod --quiet rewrite headers asis proxy_http && systemctl restart apache2"""
 BREAKS = "--accept-risk=catalog.0006_prices_in_cents"
 
 
@@ -224,3 +234,35 @@ def test_the_page_survives_a_restart_of_haproxy(on_v1: Fleet) -> None:
     assert sees_page(on_v1)
     on_v1.fab("maintenance.off", check=0)
     assert not sees_page(on_v1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_apache_on_each_host(apache: Fleet) -> None:
+    """Somebody asks for the health page all the while, as monitors do: Apache meets a server that
+    is not there, and has to forget that when it is."""
+    apache.reset()
+    apache.write_inventory(maintenance={
+        "driver": "apache", "hosts": ["web"], "ask": "http://{address}:80"})
+    apache.fab("hosts.setup", check=0)
+    script = APACHE.replace("MAINTENANCE", apache.fab("maintenance.config", check=0).stdout)
+    apache.everywhere(lambda host: apache.on(host, script))
+    apache.fab("deploy", "--ref=v1", check=0, timeout=300)
+    old, address = apache.current("web1"), apache.address["web1"]
+
+    def health() -> bool:
+        with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+            connection.request("GET", "/healthz")
+            found = connection.getresponse()
+            assert "X-Maintenance" not in found.headers
+            return found.status == 200
+
+    with visited(address, crowd(quick=4, slow=2)) as load, apache.sampled(health) as samples:
+        until_asked(load)
+        apache.fab("deploy", "--ref=v2", "--maintenance", check=0, timeout=300)
+        until_asked(load)
+    print(load)
+    assert load.lost == []
+    assert set(load.answers) == {old, PAGE, apache.current("web1")}
+    well = [answer for _, answer in samples]
+    assert (well[0], False in well, well[-1]) == (True, True, True)

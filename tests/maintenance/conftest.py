@@ -14,6 +14,14 @@ from tests.balancers import servers
 from tests.balancers.conftest import entered
 from tests.maintenance.front import Front
 
+# As `fab maintenance.config` tells for Apache.
+NEEDED = ("rewrite", "headers", "asis")
+SCRIPT = """\
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"web1"]
+"""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -45,7 +53,43 @@ def nginx(folder: Path) -> Iterator[Front]:
         yield front
 
 
-@pytest.fixture(params=["haproxy", "nginx"])
+@pytest.fixture
+def apache(folder: Path) -> Iterator[Front]:
+    """Apache as a proxy for all of ``/``."""
+    front = Front("apache", folder)
+    front.prepare()
+    with servers.backends("web1") as made, ExitStack() as stack:
+        behind = f"http://127.0.0.1:{made['web1'].port}/"
+        opened = servers.apache(folder, f"{front.config}ProxyPass / {behind}\n",
+                                [*NEEDED, "proxy", "proxy_http"])
+        front.served_at(entered(stack, opened).port)
+        yield front
+
+
+@pytest.fixture
+def mod_wsgi(folder: Path) -> Iterator[Front]:
+    """Apache that is the application's server itself."""
+    front = Front("apache", folder)
+    front.prepare()
+    script = folder / "web.py"
+    script.write_text(SCRIPT)
+    site = f"""\
+{front.config}
+WSGIDaemonProcess web1 processes=1 threads=2
+WSGIProcessGroup web1
+WSGIApplicationGroup %{{GLOBAL}}
+WSGIScriptAlias / {script}
+<Directory {folder}>
+    Require all granted
+</Directory>
+"""
+    with ExitStack() as stack:
+        opened = servers.apache(folder, site, [*NEEDED, "wsgi"])
+        front.served_at(entered(stack, opened).port)
+        yield front
+
+
+@pytest.fixture(params=["haproxy", "nginx", "apache", "mod_wsgi"])
 def front(request: pytest.FixtureRequest) -> Front:
     found: Front = request.getfixturevalue(request.param)
     return found

@@ -35,7 +35,7 @@ class Front:
         self.state = folder / "page"
         settings = MaintenanceSettings(
             driver=driver, folder=str(self.state), socket=str(folder / "admin.sock"),
-            allow=["192.0.2.0/24"], trusted_proxies=["127.0.0.0/8"], always=["/ping"])
+            allow=["192.0.2.0/24"], trusted_proxies=["127.0.0.1"], always=["/ping"])
         self.site = Site("shop-prod", settings, (), "http://shop.test/", "/check")
         self.port = 0
 
@@ -76,12 +76,16 @@ class Front:
 
     # --- what visitors get ---------------------------------------------------------------------
 
-    def get(self, path: str = "/", cookie: str = "", **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+    def get(
+        self, path: str = "/", cookie: str = "", method: str = "GET", source: str = "127.0.0.1",
+        **headers: str,
+    ) -> Answer:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=10, source_address=(source, 0))
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if cookie:
             sent["Cookie"] = f"a=b; {self.site.cookie}={cookie}"
-        connection.request("GET", path, headers=sent)
+        connection.request(method, path, "x=1" if method == "POST" else None, headers=sent)
         found = connection.getresponse()
         body = found.read().decode()
         connection.close()

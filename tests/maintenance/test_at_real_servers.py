@@ -1,4 +1,4 @@
-"""The page at a real HAProxy and a real nginx (fab test --soak: the packages of these names)."""
+"""The page at a real HAProxy, nginx and Apache (fab test --soak: see balancers/servers.py)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_programs_get_json(front: Front) -> None:
     for found in (front.get("/api/things"), front.get("/", Accept="application/json")):
         assert (found.status, found.headers["content-type"]) == (503, "application/json")
         # nginx knows some numbers of seconds by name, of which this is the longest.
-        known = {"haproxy": "Fri, 15 Jan 2027 08:00:00 GMT", "nginx": "3600"}
-        assert found.headers["retry-after"] == known[front.site.settings.driver]
+        end = "3600" if front.site.settings.driver == "nginx" else "Fri, 15 Jan 2027 08:00:00 GMT"
+        assert found.headers["retry-after"] == end
         assert json.loads(found.body)["reason"] == "new shelves"
     html = front.get("/", Accept="text/html,application/json;q=0.9")
     assert html.headers["content-type"].startswith("text/html")
@@ -67,6 +67,33 @@ def test_who_may_pass(front: Front) -> None:
     assert link.headers["set-cookie"] == (
         f"{front.site.cookie}={PASS}; Path=/; HttpOnly; SameSite=Lax")
     assert front.get(f"/?{front.site.cookie}=x").status == 503
+
+
+def test_who_is_no_trusted_proxy_says_nothing_of_others(front: Front) -> None:
+    """Nor of itself: here 127.0.0.1 is the only one that is believed."""
+    front.close(allow=("127.0.0.3",))
+    assert front.get(source="127.0.0.2", X_Forwarded_For="192.0.2.9").status == 503
+    assert front.get(source="127.0.0.2", X_Forwarded_For="127.0.0.3").status == 503
+    assert front.get(source="127.0.0.3").status == 200
+    assert front.get(source="127.0.0.3", X_Forwarded_For="203.0.113.1").status == 200
+
+
+def test_a_secret_or_an_address_is_no_path(front: Front) -> None:
+    front.close()
+    for name in ("pass-", "address-"):
+        (front.state / name).mkdir()
+    for wrong in ("/../closed", f"/../pass-{PASS}", f"{PASS}/", PASS.upper(), ""):
+        assert front.get(cookie=wrong or "/").status == 503
+        assert front.get(f"/?{front.site.cookie}={wrong}").status == 503
+        assert front.get(X_Forwarded_For=wrong).status == 503
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_whatever_is_asked_the_page_answers(front: Front, method: str) -> None:
+    front.close("new shelves")
+    found = front.get("/anything", method=method)
+    assert (found.status, found.headers["x-maintenance"]) == (503, "shop-prod")
+    assert ("new shelves" in found.body) == (method != "HEAD")
 
 
 def test_closed_once_more_keeps_its_beginning_and_its_secret(front: Front) -> None:

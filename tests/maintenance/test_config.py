@@ -1,0 +1,48 @@
+"""The pieces of configuration, as text; what they do is for the real servers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from roles import maintenance
+from roles.maintenance import Driver, MaintenanceSettings, Site
+
+NAMES = {
+    "haproxy": r"acl (\w+)|set-var\(txn\.(\w+)\)",
+    "nginx": r"(?:set|map \S+|geo \S+) \$(\w+)|location (\S* ?\S+)",
+    "apache": r"E=!?(\w+)|ErrorDocument 510 (\S+)",
+}
+
+
+def config(driver: Driver, key: str, **more: list[str]) -> str:
+    settings = MaintenanceSettings.model_validate({
+        "driver": driver, "allow": ["192.0.2.0/24"], "trusted_proxies": ["10.0.0.0/8"], **more})
+    return maintenance.config(Site(key, settings, (), f"https://{key}.test/", "/up"))
+
+
+def names(driver: Driver, key: str) -> set[str]:
+    found = re.findall(NAMES[driver], config(driver, key))
+    return {name for names in found for name in names if name}
+
+
+@pytest.mark.parametrize("driver", ["haproxy", "nginx", "apache"])
+def test_two_sites_at_one_server_share_no_name(driver: Driver) -> None:
+    shop, blog = names(driver, "shop-prod"), names(driver, "blog-prod")
+    assert len(shop) == len(blog) > 1
+    assert shop.isdisjoint(blog)
+
+
+def test_paths_are_no_patterns_for_apache() -> None:
+    found = config("apache", "shop-prod", api=["/v1.0/", "/c++/"], always=["/up.txt"])
+    assert r"RewriteCond %{REQUEST_URI} ^/v1\.0/ [OR]" in found
+    assert r"RewriteCond %{REQUEST_URI} ^/c\+\+/" in found
+    assert "RewriteCond %{REQUEST_URI} =/up.txt" in found
+
+
+@pytest.mark.parametrize("driver", ["haproxy", "nginx", "apache"])
+def test_without_paths_and_networks_it_still_is_whole(driver: Driver) -> None:
+    found = config(driver, "shop-prod", api=[], allow=[], trusted_proxies=[])
+    assert found.endswith("# --- end of maintenance\n")
+    assert "192.0.2.0" not in found
