@@ -14,7 +14,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from fabfile.agreement import agree, contract
-from fabfile.announcing import announcing
+from fabfile.announcing import Announcer, announcing
 from fabfile.display import plans as text
 from fabfile.display.lines import fold
 from fabfile.engine import closing, rotation
@@ -89,8 +89,8 @@ def _opened(wish: Wish) -> AbstractContextManager[Session]:
     return connected(wish.env, wish.inventory, wish.hosts, wish.json, wish.skip_unreachable)
 
 
-def carry_out(wish: Wish) -> None:
-    """``fab deploy``."""
+def carry_out(wish: Wish, incident: str = "") -> None:
+    """``fab deploy``. ``incident`` is the maintenance that was announced for it, if any."""
     started = time.monotonic()
     with _opened(wish) as session:
         strategy = _strategy(wish, session)
@@ -102,7 +102,7 @@ def carry_out(wish: Wish) -> None:
         show_plans(session, False, full=False, plans=[staging.plan(fleet)])
         confirm(session, wish.yes)
         again = wish.again(session.environment.name)
-        with announcing(session) as tell, session.run("deploy") as run:
+        with announcing(session, incident) as tell, session.run("deploy") as run:
             run.runner.too_late = deadline.too_late if deadline else None
             tell.begin(fleet, "deploy")
             fleet = looked(session, _chosen(wish, session.fleet(source), strategy))
@@ -118,7 +118,9 @@ def carry_out(wish: Wish) -> None:
                 run.execute(staging.discard(fleet))
                 raise
             show_plans(session, False, full=False, plans=[plan, *later])
-            with said_if_closed(session, fleet):
+            with said_if_closed(session, fleet, tell):
+                if wish.maintenance or fleet.site or strategy != "together":
+                    tell.about(plan, is_open=fleet.closed is None)
                 run.execute_or_fail(plan, again)
             _done(session, fleet, plan, time.monotonic() - started)
             if session.downtime.seconds:
@@ -137,15 +139,18 @@ def carry_out(wish: Wish) -> None:
 
 
 @contextmanager
-def said_if_closed(session: Session, fleet: Fleet) -> Iterator[None]:
+def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[None]:
     """Whoever is told of a failure is told, too, that visitors see the page, and the ways out."""
     try:
         yield
+        tell.became = "done"
     except (Failed, Interrupted) as error:
         try:
             closed = closing.look(session.transport, fleet.site)
         except FabfleetError:
             closed = None  # it was cut off, or nobody answers, which is told already
+        else:
+            tell.became = "" if closed or session.downtime.stopped else "undone"
         if fleet.site is None or closed is None:
             raise
         told = "\n".join(page_lines(fleet.site, closed, fleet.environment))

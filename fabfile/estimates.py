@@ -11,8 +11,8 @@ from fabfile.environment import Environment
 
 # Of so many earlier runs, the longest says how long the next may take.
 REMEMBERED = 5
-# With one of these the site begins to be closed.
-FIRST = ("stop-tasks", "close", "stop")
+# The stages of a plan that stops everything, until nobody is served.
+CLOSING = ("stop-tasks", "close", "stop")
 # What going back consists of, too.
 LAST = ("start", "scheduler-start", "timers", "smoke", "open")
 
@@ -45,7 +45,7 @@ def measured(events: Iterable[Mapping[str, Any]]) -> Estimate | None:
     """What one run took; None where it stopped nothing, or did not end."""
     marks: list[tuple[str, float]] = []
     for event in events:
-        if event["event"] == "stage" and (marks or event["stage"] in FIRST):
+        if event["event"] == "stage" and (marks or event["stage"] in CLOSING):
             marks.append((event["stage"], event["at"]))
         if event["event"] == "plan-ended" and marks:
             return Estimate(event["at"] - marks[0][1], dict(_lengths(marks, event["at"])))

@@ -47,9 +47,11 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
         confirm(session, wish.yes)
         fleet = session.fleet_of(chosen)
         with (announcing(session) as tell, session.run("rollback") as run,
-              said_if_closed(session, fleet)):
+              said_if_closed(session, fleet, tell)):
             tell.begin(fleet, "rollback")
-            run.execute_or_fail(_planned(session, chosen, wish, again), again)
+            plan = _planned(session, chosen, wish, again)
+            tell.about(plan)
+            run.execute_or_fail(plan, again)
         waits = session.environment.strategy == "blue-green"
         session.lines.write(f"{chosen} serves again" if waits else
                             f"every host is back on {chosen}")

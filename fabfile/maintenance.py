@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from fabfile.announcing import announcing
 from fabfile.engine import closing
 from fabfile.engine.journal import operator
 from fabfile.engine.lock import ago
@@ -39,9 +40,13 @@ def open_again(env: str, inventory: str, yes: bool) -> None:
         before = closing.look(session.transport, site)
         if before is None:
             session.lines.write(f"{site.url} was open already")
+            with announcing(session) as tell:
+                tell.opened()
             return
         confirm(session, yes)
-        _run(session, "maintenance.off", maintenance.open_again(site))
+        with announcing(session) as tell:
+            _run(session, "maintenance.off", maintenance.open_again(site))
+            tell.opened()
         session.lines.write(f"{site.url} is open; it was closed for "
                             f"{session.downtime.seconds or 0:.1f} s")
 

@@ -44,11 +44,19 @@ SETTLE_SECONDS = 600
 
 
 class Downtime(Listener):
-    """How long the site was closed, by the account of what opened it: seconds, or None."""
+    """How long the site was closed, by the account of what opened it: seconds, or None. ``stopped``
+    are the hosts whose servers were stopped and have not answered well since."""
 
     seconds: float | None = None
 
+    def __init__(self) -> None:
+        self.stopped: set[str] = set()
+
     def step_finished(self, stage: Stage, step: Step, outcome: Outcome) -> None:
+        if step.name == "wsgi.stop":
+            self.stopped.add(step.host)
+        if step.name == "wsgi.health" and outcome:
+            self.stopped.discard(step.host)
         if step.name == "maintenance.open" and outcome:
             told = json.loads(outcome.stdout.splitlines()[-1])
             self.seconds = max(self.seconds or 0, told.get("closed_for", 0))

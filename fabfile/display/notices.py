@@ -1,7 +1,8 @@
 """A notice of a run, as each service wants to have it. Values only; nothing is sent here.
 
 Sources of the forms: Slack's incoming webhooks (`text`, with `&`, `<` and `>` escaped), Sentry's
-"create a new release for an organization" and "create a deploy".
+"create a new release for an organization" and "create a deploy", Statuspage's "create an incident"
+and "update an incident".
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from typing import Any, Literal
 from urllib.parse import quote
 
 from roles.command import SecretRef
@@ -21,6 +23,9 @@ from roles.notifications import Kind, NotificationsSettings
 JSON = "application/json"
 # Slack cuts longer texts.
 LONGEST = 3000
+# Statuspage refuses longer ones.
+LONGEST_TITLE = 255
+Status = Literal["in_progress", "verifying", "completed"]
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,17 @@ class Notice:
 @dataclass(frozen=True)
 class Post:
     """One HTTP request. Its address may be a secret, and so may its headers. ``fine`` are the
-    statuses that mean that it was taken."""
+    statuses that mean that it was taken. ``makes``: it makes something, whose id is in the answer.
+    ``then`` is called with the id of what was made last, when it was taken."""
 
     service: str
     address: str = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     fine: tuple[int, ...] = (200, 201, 202, 204)
+    method: str = "POST"
+    makes: bool = False
+    then: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,47 @@ def sentry(settings: NotificationsSettings, token: str, notice: Notice) -> Itera
                     "dateFinished": _iso(notice.ended)}
         yield Post("sentry", f"{base}{quote(notice.release, safe='')}/deploys/", headers,
                    json.dumps(deployed).encode(), (200, 201, 208))
+
+
+def statuspage_scheduled(
+    settings: NotificationsSettings, token: str, name: str, start: float, end: float, body: str
+) -> Post:
+    """A maintenance to come, for all to see. Its components are only named: a state that is sent
+    with them is theirs from now on, however far off the maintenance is. Nor does the clock change
+    any: the run knows when it begins and ends."""
+    own = settings.statuspage
+    return _statuspage(settings, token, "POST", "", {
+        "name": name[:LONGEST_TITLE], "status": "scheduled", "body": body,
+        "scheduled_for": _iso(start), "scheduled_until": _iso(end),
+        "scheduled_auto_in_progress": False, "scheduled_auto_completed": False,
+        "auto_transition_to_maintenance_state": False,
+        "auto_transition_to_operational_state": False,
+        "component_ids": own.components,
+    })
+
+
+def statuspage_update(
+    settings: NotificationsSettings, token: str, incident: str, status: Status, body: str
+) -> Post:
+    """How it goes on; its components are under maintenance until it is completed. One that
+    somebody has deleted there needs no completing."""
+    own, over = settings.statuspage, status == "completed"
+    state = "operational" if over else "under_maintenance"
+    post = _statuspage(settings, token, "PATCH", f"/{quote(incident, safe='')}", {
+        "status": status, "body": body, "component_ids": own.components,
+        "components": dict.fromkeys(own.components, state),
+    })
+    return replace(post, fine=(*post.fine, 404)) if over else post
+
+
+def _statuspage(
+    settings: NotificationsSettings, token: str, method: str, path: str, told: dict[str, Any]
+) -> Post:
+    own = settings.statuspage
+    address = f"{own.url.rstrip('/')}/v1/pages/{quote(own.page, safe='')}/incidents{path}"
+    headers = {"Content-Type": JSON, "Authorization": f"OAuth {token}"}
+    body = json.dumps({"incident": {**told, "deliver_notifications": own.deliver}}).encode()
+    return Post("statuspage", address, headers, body, (200, 201), method, makes=method == "POST")
 
 
 def _iso(seconds: float) -> str:

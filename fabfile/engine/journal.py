@@ -56,6 +56,30 @@ class Journal:
         self.path.unlink()
 
 
+def keep_incident(environment: str, incident: str) -> None:
+    """What the next run has to end if this one does not."""
+    path = _incident(environment)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(incident)
+
+
+def forget_incident(environment: str, incident: str) -> None:
+    """It has ended."""
+    if left_incident(environment) == incident:
+        _incident(environment).unlink(missing_ok=True)
+
+
+def left_incident(environment: str) -> str:
+    """The id of the maintenance that an earlier run from this controller has begun and not ended,
+    or nothing."""
+    path = _incident(environment)
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _incident(environment: str) -> Path:
+    return state_folder() / environment / "incident"
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a journal; a last line that a crash cut off is left out."""
     with path.open() as lines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import smtplib
 import ssl
 import threading
@@ -9,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from queue import SimpleQueue
 
 from fabfile.display.notices import Mail, Post
@@ -17,11 +19,20 @@ from roles.notifications import EmailSettings
 
 TRIES = 2
 PAUSE = 0.5
-Message = Post | Mail
+# What names something that was made stands in less.
+LONGEST_ANSWER = 1_000_000
+# One that is made when it is due, with the id of what an earlier one has made, or of nothing.
+Later = Callable[[str], Post | None]
+Message = Post | Mail | Later
 
 
 class Untold(Exception):
-    """Why a service did not take a message, in words without any address."""
+    """Why a service did not take a message, in words without any address. ``unknown``: it may have
+    taken it all the same."""
+
+    def __init__(self, said: str, unknown: bool = False) -> None:
+        super().__init__(said)
+        self.unknown = unknown
 
 
 class _Nowhere(urllib.request.HTTPRedirectHandler):
@@ -32,10 +43,12 @@ class _Nowhere(urllib.request.HTTPRedirectHandler):
 
 
 class Sender:
-    """``timeout`` in seconds for one try."""
+    """``timeout`` in seconds for one try; ``made`` is the id of what was made last."""
 
-    def __init__(self, timeout: float, email: EmailSettings, password: Callable[[], str]) -> None:
-        self.timeout, self.email, self.password = timeout, email, password
+    def __init__(
+        self, timeout: float, email: EmailSettings, password: Callable[[], str], made: str = ""
+    ) -> None:
+        self.timeout, self.email, self.password, self.made = timeout, email, password, made
         self.notes: list[str] = []
         self._opener = urllib.request.build_opener(_Nowhere)
         self._queue: SimpleQueue[Message | None] = SimpleQueue()
@@ -60,17 +73,26 @@ class Sender:
 
     def _work(self) -> None:
         while message := self._queue.get():
-            for left in reversed(range(TRIES)):
-                try:
-                    self._deliver(message)
-                    break
-                except Untold as error:
-                    if left:
-                        time.sleep(PAUSE)
-                    else:
-                        self.notes.append(f"{message.service}: {error}")
+            due = message if isinstance(message, Post | Mail) else message(self.made)
+            if due:
+                self._try(due)
 
-    def _deliver(self, message: Message) -> None:
+    def _try(self, message: Post | Mail) -> None:
+        makes = isinstance(message, Post) and message.makes
+        for left in reversed(range(TRIES)):
+            try:
+                self._deliver(message)
+                return
+            except Untold as error:
+                # It must not be made twice.
+                unclear = makes and error.unknown
+                if not left or unclear:
+                    told = "; it may have been made all the same" if unclear else ""
+                    self.notes.append(f"{message.service}: {error}{told}")
+                    return
+                time.sleep(PAUSE)
+
+    def _deliver(self, message: Post | Mail) -> None:
         if isinstance(message, Mail):
             self._mail(message)
         else:
@@ -79,10 +101,14 @@ class Sender:
     def _post(self, post: Post) -> None:
         if not post.address.startswith(("https://", "http://")):
             raise Untold("its address does not begin with https://")
+        body = b""
         try:
-            request = urllib.request.Request(post.address, post.body, post.headers, method="POST")  # noqa: S310 - checked above
+            request = urllib.request.Request(post.address, post.body, post.headers,  # noqa: S310 - checked above
+                                             method=post.method)
             with self._opener.open(request, timeout=self.timeout) as answer:
                 status = int(answer.status)
+                if post.makes:
+                    body = answer.read(LONGEST_ANSWER)
         except urllib.error.HTTPError as error:
             with error:
                 status, said = error.code, error.read(200).decode("utf-8", "replace").strip()
@@ -91,9 +117,14 @@ class Sender:
         except urllib.error.URLError as error:
             raise Untold(f"no answer: {_reason(error.reason)}") from None
         except (OSError, ValueError, HTTPException) as error:
-            raise Untold(f"no answer: {_reason(error)}") from None
+            sent = not isinstance(error, ValueError | InvalidURL)
+            raise Untold(f"no answer: {_reason(error)}", unknown=sent) from None
         if status not in post.fine:
             raise Untold(f"HTTP status {status}")
+        if post.makes:
+            self.made = _id_in(body)
+        if post.then:
+            post.then(self.made)
 
     def _mail(self, mail: Mail) -> None:
         own = self.email
@@ -115,6 +146,28 @@ class Sender:
                          ) from None
         except (OSError, smtplib.SMTPException) as error:
             raise Untold(f"{own.server}: {_reason(error)}") from None
+
+
+def make(post: Post, timeout: float) -> str:
+    """The id of what it makes. Waits no longer than a run does at its end. Raises :class:`Untold`.
+    """
+    sender = Sender(timeout, EmailSettings(), lambda: "")
+    sender.send([post])
+    notes = sender.finish()
+    if notes:
+        raise Untold(notes[0])
+    return sender.made
+
+
+def _id_in(answer: bytes) -> str:
+    try:
+        told = json.loads(answer)
+    except (ValueError, RecursionError):
+        told = None
+    found = told.get("id") if isinstance(told, dict) else None
+    if not isinstance(found, str) or not re.fullmatch(r"[\w-]{1,100}", found):
+        raise Untold("its answer has no id", unknown=True)
+    return found
 
 
 def _reason(error: object) -> str:

@@ -81,6 +81,29 @@ class SentrySettings(Settings):
         return self
 
 
+class StatuspageSettings(Settings):
+    """A maintenance on a page of Statuspage, while a run has closed the site."""
+
+    page: str = ""
+    """The page's id."""
+    token: SecretSettings | None = None
+    """An API key of whoever may manage incidents there: env, file or command."""
+    components: list[str] = []
+    """The ids of the components that are under maintenance meanwhile."""
+    title: str = "Maintenance"
+    """What a maintenance is called there, in at most 255 letters."""
+    deliver: bool = True
+    """Whether the page's subscribers are told."""
+    url: str = "https://api.statuspage.io"
+    """Where Statuspage is."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> StatuspageSettings:
+        if bool(self.page) != bool(self.token):
+            raise ValueError("expected page and token, which Statuspage needs")
+        return self
+
+
 class NotificationsSettings(Settings):
     """The mapping ``notifications`` in the inventory."""
 
@@ -92,6 +115,8 @@ class NotificationsSettings(Settings):
     """Mail."""
     sentry: SentrySettings = SentrySettings()
     """Sentry."""
+    statuspage: StatuspageSettings = StatuspageSettings()
+    """Statuspage."""
     timeout: Annotated[float, Field(gt=0)] = 5
     """Seconds that one try may take; there are two. A run waits for no notice but at its end, and
     then no longer than both."""
@@ -99,7 +124,8 @@ class NotificationsSettings(Settings):
 
     @property
     def is_on(self) -> bool:
-        return bool(self.slack.url or self.webhook.url or self.email.server or self.sentry.token)
+        return bool(self.slack.url or self.webhook.url or self.email.server or self.sentry.token
+                    or self.statuspage.page)
 
 
 class Notifications(Role):

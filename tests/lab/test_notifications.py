@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from fabfile.announcing import BEGUN, GOES_ON, LONGER, OVER, TO_COME
 from fabfile.engine.post import PAUSE, TRIES
 from tests.lab.fleet import Fleet
+from tests.notifications.statuspage import COMPONENTS, PAGE, TOKEN, statuspage
 from tests.notifications.test_sending import SECRET, Service
 
 # Seconds in which a process gives its lock back and ends, on a busy machine too.
@@ -72,3 +74,32 @@ def test_who_is_slow_dead_or_missing_is_only_noted(
     monkeypatch.delenv("SLACK")
     again = on_v1.fab("deploy", "--ref=v2", check=0)
     assert "notifications: secret env:SLACK: this environment variable is not set" in again.stdout
+
+
+@pytest.mark.timeout(600)
+def test_a_status_page_shows_a_maintenance_until_the_site_is_open(
+    on_v1: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """v7 leaves the site closed; v2 opens it."""
+    monkeypatch.setenv("STATUSPAGE_TOKEN", TOKEN)
+    with statuspage() as page:
+        on_v1.write_inventory(
+            balancer={"driver": "haproxy", "backend": "web", "deadline": 20},
+            maintenance={"driver": "haproxy"},
+            notifications={"statuspage": {
+                "page": PAGE, "token": {"env": "STATUSPAGE_TOKEN"}, "url": page.url,
+                "components": list(COMPONENTS)}})
+        on_v1.fab("hosts.setup", check=0)
+        held = on_v1.fab("deploy", "--ref=v7", "--maintenance",
+                         "--accept-risk=catalog.0006_prices_in_cents", check=1)
+        begun = [("scheduled", TO_COME), ("in_progress", BEGUN), ("in_progress", LONGER)]
+        assert page.told() == begun
+        assert set(page.states.values()) == {"under_maintenance"}
+        opened = on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0, timeout=300)
+        assert page.told() == [*begun, ("in_progress", GOES_ON), ("completed", OVER)]
+        assert set(page.states.values()) == {"operational"}
+        on_v1.fab("deploy", "--ref=v2", check=0)
+        assert len(page.asked) == 5
+    everything = held.stdout + held.stderr + opened.stdout + opened.stderr + "".join(
+        path.read_text() for path in on_v1.journals())
+    assert TOKEN not in everything
