@@ -65,9 +65,10 @@ class Wish:
     on_failure: str = ""
     skip_unreachable: bool = False
     outside_window: bool = False
-    # When it begins (seconds since the epoch; 0: now), and the plan that may run, where it was
-    # scheduled.
+    # Where it was scheduled: when it begins (seconds since the epoch; 0: now), how the ref was
+    # called that is a commit by now, and the plan that may run.
     at: float = 0
+    called: str = ""
     approved: Approval | None = None
 
     def again(self, environment: str) -> str:
@@ -258,6 +259,8 @@ def _strategy(wish: Wish, session: Session) -> str:
 def _prepared(wish: Wish, session: Session) -> Source:
     """Hosts are looked at while the tree is exported."""
     source = session.export(wish.ref, wish.worktree)
+    if wish.called:
+        source = replace(source, ref=wish.called)
     try:
         session.probe()
     except Unavailable as error:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fabfile import announced
 from fabfile.engine import alarm, scheduled
 from fabfile.engine.journal import operator
 from fabfile.engine.scheduled import Scheduled
@@ -70,6 +71,11 @@ def add(asked: Asked) -> None:
     except BaseException:
         scheduled.forget(found)
         raise
+    incident, notes = announced.announce(environment, at)
+    if incident:
+        scheduled.write(replace(found, incident=incident))
+    for note in notes:
+        print(f"note: notifications: {note}")
     print(f"{found.id}: {found.what} at {shown(at, zone)}, in "
           f"{span(at - time.time())}, by {by}\n"
           f"  not after {shown(latest, zone)}, and only with this very plan\n"
@@ -170,5 +176,9 @@ def cancel(name: str) -> None:
         if found.state != "waiting":
             raise UsageError(f"{name}: it is {found.state} already")
         scheduled.moved(found, "cancelled", f"by {operator()}")
+    if found.incident:
+        environment = open_environment(found.env, found.inventory)
+        for note in announced.take_back(environment, found.incident):
+            print(f"note: notifications: {note}")
     print(f"{name}: cancelled")
 

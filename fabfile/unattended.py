@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fabfile import approval
+from fabfile import announced, approval
 from fabfile.announcing import tell_once
 from fabfile.course import Wish, carry_out, read_only
 from fabfile.display.notices import Notice
@@ -57,8 +57,8 @@ def wish_of(found: Scheduled) -> Wish:
     options = found.options
     return Wish(
         env=found.env, inventory=found.inventory, hosts=None,
-        ref=found.commit or found.ref or None, worktree=False, strategy="", yes=True, json=False,
-        maintenance=True, accept_risk=tuple(options["accept_risk"]),
+        ref=found.commit or found.ref or None, called=found.ref, worktree=False, strategy="",
+        yes=True, json=False, maintenance=True, accept_risk=tuple(options["accept_risk"]),
         approved_plan=options["approved_plan"], outside_window=options["outside_window"])
 
 
@@ -101,7 +101,8 @@ def run(found: Scheduled) -> int:
 
 def _begin(found: Scheduled) -> int:
     try:
-        carry_out(replace(wish_of(found), approved=approval.Approved(found.digest, found.plan)))
+        carry_out(replace(wish_of(found), approved=approval.Approved(found.digest, found.plan)),
+                  found.incident)
     except Pending as error:
         return _end(found, "pending", "pending", str(error), announced=error.announced)
     except SKIPS as error:
@@ -130,13 +131,14 @@ def _tell(found: Scheduled, kind: Kind) -> list[str]:
         environment = open_environment(found.env, found.inventory)
     except FabfleetError as error:
         return [str(error)]
+    not_held = announced.take_back(environment, found.incident) if kind == "skipped" else []
     app, said = environment.app, found.why.splitlines() or [""]
     notice = Notice(
         kind, "scheduled deploy", app.name, environment.name, found.release, found.ref,
         found.commit, found.who, "together", len(environment.hosts), found.at, ended=time.time(),
         detail=said[0], next=wish_of(found).again(environment.name),
         url=app.urls[0] if app.urls else "")
-    return tell_once(environment, notice)
+    return [*not_held, *tell_once(environment, notice)]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Scheduled:
     """A deploy at ``at``, which must not begin after ``latest`` (seconds since the epoch).
 
     ``commit`` is what was pinned, and ``digest`` the plan that was approved, both when it was
-    scheduled; ``options`` are those of the deploy; ``why`` tells of its ``state``.
+    scheduled; ``options`` are those of the deploy; ``incident`` is what the status page calls it;
+    ``why`` tells of its ``state``.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Scheduled:
     digest: str
     options: dict[str, Any]
     who: str
+    incident: str = ""
     state: State = "waiting"
     why: str = ""
     started: float = 0

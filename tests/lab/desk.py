@@ -140,10 +140,11 @@ class Desk:
         self.on(f"systemctl daemon-reload; systemctl restart fabfleet-{name}.timer")
 
     def until(self, name: str, *states: str, seconds: float = 120) -> dict[str, Any]:
-        """Its record, when it has one of these states."""
+        """Its record, when it has one of these states and nothing more is to be said."""
         def look() -> dict[str, Any]:
             found = self.record(name)
-            return found if found["state"] in states else {}
+            busy = self.on(f"systemctl is-active fabfleet-{name}.service || true").strip()
+            return found if found["state"] in states and busy != "activating" else {}
 
         return wait_for(f"{name} is {' or '.join(states)}", look, seconds)
 

@@ -37,6 +37,7 @@ from fabfile.engine.journal import keep_incident, left_incident, state_folder
 from fabfile.engine.outcome import Kind, Outcome
 from fabfile.engine.post import PAUSE, TRIES, Sender, Untold, _id_in, make
 from fabfile.errors import FabfleetError, Failed, LockHeld, Pending, Refused, Unavailable
+from fabfile.estimates import Estimate
 from fabfile.plan import Plan, Stage
 from fabfile.session import Session
 from fabfile.strategies import rolling, together
@@ -276,7 +277,7 @@ def test_a_run_that_closes_the_site_is_seen_from_then_on_until_it_is_open(
 def test_it_takes_as_long_as_earlier_ones(
     rig: Rig, page: Statuspage, monkeypatch: pytest.MonkeyPatch, known: float, told: float
 ) -> None:
-    monkeypatch.setattr(module, "estimate", lambda _: known)
+    monkeypatch.setattr(module, "estimate", lambda _: Estimate(known))
     rig.run(rig.closing)
     first = page.incidents["inc1"][0]
     assert seconds(first["scheduled_until"]) - seconds(first["scheduled_for"]) == told

@@ -1,0 +1,264 @@
+"""What an alarm starts: what it begins, what it leaves alone, and what becomes known of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import approval, schedule, unattended
+from fabfile.course import Wish
+from fabfile.display.notices import Notice
+from fabfile.engine import alarm, scheduled
+from fabfile.engine.scheduled import Scheduled
+from fabfile.environment import Environment
+from fabfile.errors import Failed, LockHeld, Pending, Refused, Unavailable, UsageError
+from fabfile.plan import Plan
+from fabfile.schedule import Asked
+from tests.fabfile.fleets import open_fleet
+
+NIGHTLY = {"name": "nightly", "zone": "Europe/London", "at": "02:00", "length": "90m",
+           "rule": "FREQ=DAILY", "latest_start": "60m"}
+
+
+class Rig:
+    """Everything but the deploy itself, which does what it is told to."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FABFLEET_STATE", str(folder / "state"))
+        self.wishes: list[Wish] = []
+        self.told: list[Notice] = []
+        self.gone: list[str] = []
+        self.alarms: list[alarm.Alarm] = []
+        self.error: BaseException | None = None
+        self.inventory = str(folder)
+        monkeypatch.setattr(unattended, "carry_out", self.carry_out)
+        monkeypatch.setattr(unattended, "tell_once", self.tell_once)
+        monkeypatch.setattr(alarm, "take_away", self.gone.append)
+        open_fleet(folder, ("web1",), maintenance={"windows": [NIGHTLY]})
+
+    def carry_out(self, wish: Wish, incident: str) -> None:
+        assert scheduled.read("x").state == "started"
+        self.wishes.append(wish)
+        if self.error:
+            raise self.error
+
+    def set_alarm(self, found: alarm.Alarm) -> str:
+        self.alarms.append(found)
+        return "cron"
+
+    def tell_once(self, environment: Environment, notice: Notice) -> list[str]:
+        self.told.append(notice)
+        return []
+
+    def put(self, **values: Any) -> Scheduled:
+        now = time.time()
+        found = Scheduled(
+            id="x", env="prod", inventory=self.inventory, zone="UTC", at=now, latest=now + 60,
+            commit="c0ffee", ref="v2", release="r2", digest="d" * 64, who="eve@desk",
+            options={"accept_risk": ["a.b"], "approved_plan": "", "outside_window": False})
+        scheduled.write(replace(found, **values))
+        return scheduled.read("x")
+
+    @property
+    def state(self) -> tuple[str, str]:
+        found = scheduled.read("x")
+        return found.state, found.why
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(tmp_path, monkeypatch)
+
+
+def test_it_runs_what_was_pinned(rig: Rig) -> None:
+    assert unattended.run(rig.put()) == 0
+    (wish,) = rig.wishes
+    assert (wish.ref, wish.called, wish.maintenance, wish.yes) == ("c0ffee", "v2", True, True)
+    assert wish.accept_risk == ("a.b",)
+    assert wish.approved == approval.Approved("d" * 64, scheduled.read("x").plan)
+    assert rig.state == ("finished", "")
+    assert rig.gone == ["fabfleet-x"]
+    assert rig.told == []
+
+
+@pytest.mark.parametrize("state", ["finished", "pending", "failed", "skipped", "interrupted",
+                                   "cancelled"])
+def test_it_never_runs_twice(rig: Rig, state: str) -> None:
+    assert unattended.run(rig.put(state=state)) == 0
+    assert (rig.wishes, rig.state, rig.told) == ([], (state, ""), [])
+
+
+def test_before_its_time_a_boot_starts_nothing(rig: Rig) -> None:
+    now = time.time()
+    assert unattended.run(rig.put(at=now + 60, latest=now + 600)) == 0
+    assert (rig.wishes, rig.state, rig.gone) == ([], ("waiting", ""), [])
+
+
+def test_while_it_runs_nothing_else_does(rig: Rig) -> None:
+    found = rig.put(state="started")
+    with scheduled.held(found) as alone:
+        assert alone
+        assert unattended.run(found) == 0
+    assert (rig.wishes, rig.state) == ([], ("started", ""))
+
+
+def test_what_was_cut_off_is_told_and_not_begun_again(rig: Rig) -> None:
+    assert unattended.run(rig.put(state="started")) == 1
+    state, why = rig.state
+    assert (rig.wishes, state) == ([], "interrupted")
+    assert "fab maintenance.status --env=prod" in why
+    assert [(each.kind, each.task, each.next) for each in rig.told] == [(
+        "failed", "scheduled deploy",
+        "fab deploy --env=prod --inventory=" + rig.inventory
+        + " --ref=c0ffee --accept-risk=a.b --maintenance")]
+
+
+def test_too_late_it_is_skipped(rig: Rig) -> None:
+    now = time.time()
+    assert unattended.run(rig.put(at=now - 120, latest=now - 60)) == 0
+    assert (rig.wishes, rig.state[0]) == ([], "skipped")
+    assert rig.state[1].startswith("it was to begin by ")
+    assert [each.kind for each in rig.told] == ["skipped"]
+
+
+@pytest.mark.parametrize(("error", "state", "code", "kind"), [
+    (Refused("the plan is another one"), "skipped", 0, "skipped"),
+    (LockHeld("run r1 holds the lock"), "skipped", 0, "skipped"),
+    (Unavailable("web1: unreachable"), "skipped", 0, "skipped"),
+    (UsageError("prod/hosts.yml: bad"), "skipped", 0, "skipped"),
+    (Pending("a migration waits"), "pending", 0, "pending"),
+    (Failed("web1: not healthy"), "failed", 1, "failed"),
+])
+def test_how_it_ends(rig: Rig, error: Exception, state: str, code: int, kind: str) -> None:
+    rig.error = error
+    assert unattended.run(rig.put()) == code
+    assert rig.state == (state, str(error))
+    assert [(each.kind, each.detail) for each in rig.told] == [(kind, str(error))]
+    assert rig.gone == ["fabfleet-x"]
+
+
+def test_what_the_run_has_told_is_not_told_again(rig: Rig) -> None:
+    rig.error = Failed("web1: not healthy")
+    rig.error.announced = True
+    unattended.run(rig.put())
+    assert (rig.state[0], rig.told) == ("failed", [])
+
+
+def test_what_nobody_foresaw_is_known_too(rig: Rig) -> None:
+    rig.error = RuntimeError("boom")
+    with pytest.raises(RuntimeError):
+        unattended.run(rig.put())
+    assert rig.state == ("failed", "RuntimeError: boom")
+
+
+def test_an_inventory_that_cannot_be_read_any_more(rig: Rig) -> None:
+    rig.error = UsageError("bad")
+    assert unattended.run(rig.put(inventory="/no/such")) == 0
+    assert (rig.state[0], rig.told) == ("skipped", [])
+
+
+# --- the approved plan ------------------------------------------------------------------------
+
+
+def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
+    before = Plan("release", "prod", "r1", "together")
+    path = tmp_path / "plan"
+    path.write_text(approval.text([before]))
+    found = approval.Approved(approval.digest([before]), path)
+    found.check([before])
+    with pytest.raises(Refused) as refused:
+        found.check([replace(before, name="rollback")])
+    assert str(refused.value).splitlines()[1:] == [
+        "  -plan release: nothing to do", "  +plan rollback: nothing to do",
+        "nothing that serves was changed"]
+    with pytest.raises(Refused, match="in details that the text of a plan does not show"):
+        found.check([replace(before, release="r2")])
+
+
+# --- scheduling -------------------------------------------------------------------------------
+
+
+def asked(rig: Rig, **values: Any) -> Asked:
+    typed = {"at": "", "window": "", "outside_window": False, **values}
+    return Asked(env="prod", inventory=rig.inventory, ref="v2", accept_risk=(), approved_plan="",
+                 yes=True, **typed)
+
+
+@pytest.fixture
+def ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, str], Rig]:
+    """A machine on which it can be scheduled; the rehearsal says what it is told to."""
+    def make(code: int, out: str, err: str) -> Rig:
+        program = Path(rig.inventory) / "python"
+        answer = json.dumps(out)[1:-1]
+        program.write_text(f"#!/bin/sh\necho '{answer}'\necho '{err}' >&2\nexit {code}\n"
+                           .replace('\\"', '"'))
+        program.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(program))
+        monkeypatch.setattr(alarm, "refuse_where_none_can_be", lambda: None)
+        monkeypatch.setattr(alarm, "set_alarm", rig.set_alarm)
+        return rig
+
+    return make
+
+
+TOLD = json.dumps({"commit": "c0ffee", "ref": "v2", "release": "r2", "digest": "e" * 64,
+                   "brief": ["plan release"], "text": "all of it"})
+
+
+def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rig = ready(0, TOLD, "")
+    schedule.add(asked(rig, window="nightly"))
+    (found,) = scheduled.listed()
+    assert (found.commit, found.release, found.digest) == ("c0ffee", "r2", "e" * 64)
+    assert found.latest - found.at == 3600
+    assert time.gmtime(found.at)[3:5] in {(1, 0), (2, 0)}
+    assert found.plan.read_text() == "all of it"
+    (set_,) = rig.alarms
+    assert (set_.name, set_.at, list(set_.argv[-2:])) == (found.alarm, found.at, ["run", found.id])
+    assert "SSH_AUTH_SOCK" not in set_.environment
+    assert os.stat(found.output).st_mode & 0o77 == 0
+    out = capsys.readouterr().out
+    assert f"to cancel it: fab maintenance.cancel --id={found.id}" in out
+    schedule.show("", as_json=False)
+    assert f"{found.id}: waiting: r2 (v2) at " in capsys.readouterr().out
+    schedule.cancel(found.id)
+    assert rig.gone == [found.alarm]
+    with pytest.raises(UsageError, match="it is cancelled already"):
+        schedule.cancel(found.id)
+
+
+def test_a_rehearsal_that_fails_schedules_nothing(ready: Any) -> None:
+    rig = ready(3, "", "no key")
+    with pytest.raises(Refused, match="it would not run:\nno key\nnothing was scheduled"):
+        schedule.add(asked(rig, at="90m", outside_window=True))
+    assert (scheduled.listed(), rig.alarms) == ([], [])
+
+
+@pytest.mark.parametrize(("typed", "said"), [
+    ({}, "--at, --window: say one of them"),
+    ({"at": "90m", "window": "nightly"}, "--at, --window: say one of them"),
+    ({"window": "weekly"}, "--window=weekly: no maintenance window is called so; those that are: "
+                           "nightly"),
+    ({"at": "2031-07-01 12:00"}, "--at=2031-07-01 12:00: outside of every maintenance window"),
+    ({"at": "soon"}, "--at=soon: expected 90m"),
+])
+def test_what_cannot_be_scheduled(ready: Any, typed: dict[str, str], said: str) -> None:
+    rig = ready(0, TOLD, "")
+    with pytest.raises((UsageError, Refused)) as refused:
+        schedule.add(asked(rig, **typed))
+    assert str(refused.value).startswith(said)
+    assert scheduled.listed() == []
+
+
+def test_a_moment_in_a_window_has_that_window_s_limit(ready: Any) -> None:
+    rig = ready(0, TOLD, "")
+    schedule.add(asked(rig, at="2031-07-01 02:30 Europe/London"))
+    (found,) = scheduled.listed()
+    assert (found.zone, found.latest - found.at) == ("Europe/London", 1800)
