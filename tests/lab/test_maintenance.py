@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.fleet import Fleet, wait_for
+from tests.lab import kill_at
+from tests.lab.fleet import ROOT, Fleet, wait_for
 from tests.lab.load import PAGE, Load, crowd, visited
+from tests.lab.test_crash import KILL_AT, V2_MIGRATIONS, check_done
 
 HAPROXY: dict[str, Any] = {"driver": "haproxy", "backend": "web", "deadline": 20}
 DIFFERENCE, OVERHEAD = 0.3, 1.5
@@ -194,6 +196,63 @@ def test_killed_in_the_window_it_stays_closed_and_the_same_command_opens(
     assert status(on_v1) is None
     assert set(on_v1.serving().values()) == {new}
     assert not sees_page(on_v1)
+
+
+def check_killed(fleet: Fleet, where: str, new: str) -> str:
+    """Kill the deploy there. What is told then is what visitors see, and one of three states: as
+    it was, done, or held closed, with its ways out. The same command then finishes. Returns the
+    state."""
+    fleet.recall()
+    closable(fleet)
+    old = fleet.current("web1")
+    dead = fleet.fab(where, "deploy", "--ref=v2", "--maintenance", driver=KILL_AT, timeout=200)
+    assert dead.returncode == -signal.SIGKILL, dead.stdout + dead.stderr
+    fleet.until_quiet()
+    told = fleet.fab("maintenance.status", "--json")
+    closed = json.loads(told.stdout)["closed"]
+    assert sees_page(fleet) == (closed is not None)
+    assert told.returncode == (4 if closed else 0)
+    if closed:
+        state = "held closed"
+        assert closed["by_run"]
+        assert closed["everywhere"]
+        assert "ways out:" in fleet.fab("maintenance.status", check=4).stdout
+    else:
+        serving = {*fleet.serving().values()}
+        state = "done" if serving == {new} else "as it was"
+        assert serving in ({new}, {old})
+    fleet.fab("deploy", "--ref=v2", "--maintenance", check=0, timeout=200)
+    assert status(fleet) is None
+    assert not sees_page(fleet)
+    check_done(fleet, new, V2_MIGRATIONS)
+    paused = fleet.everywhere(lambda host: fleet.on(host, f"ls {ROOT}/.fabfleet | grep paused ||:"))
+    assert set(paused.values()) == {""}
+    fleet.fab("status", check=0)
+    return state
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(5400)
+def test_killed_at_every_boundary_of_the_window(on_v1: Fleet) -> None:
+    closable(on_v1)
+    on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0, timeout=200)
+    new, events = on_v1.current("web1"), on_v1.journal()
+    (first,) = [number for number, event in enumerate(events, 1)
+                if event["event"] == "plan" and event["plan"]["name"] == "release"]
+    states: dict[str, int] = {}
+    failed = {}
+    for number in range(first, len(events) + 1):
+        what = f"{number}/{len(events)} {kill_at.name(events[number - 1])}"
+        try:
+            state = check_killed(on_v1, str(number), new)
+            states[state] = states.get(state, 0) + 1
+            print(f"{what}: {state}", flush=True)
+        except AssertionError as error:
+            failed[what] = str(error)
+            print(f"{what}: FAILED {error}", flush=True)
+    print(states)
+    assert not failed
+    assert set(states) == {"as it was", "done", "held closed"}
 
 
 def test_by_hand(on_v1: Fleet) -> None:
