@@ -4,54 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
 
-from fabfile.display.notices import (
-    Notice,
-    Post,
-    Status,
-    messages,
-    statuspage_scheduled,
-    statuspage_update,
-)
-from fabfile.engine.journal import forget_incident, keep_incident, left_incident, operator
-from fabfile.engine.post import Later, Message, Sender
+from fabfile.display.notices import Notice, messages
+from fabfile.engine.journal import operator
+from fabfile.engine.post import Message, Sender
 from fabfile.engine.secrets import resolve
 from fabfile.environment import Environment
 from fabfile.errors import FabfleetError, Pending, Refused, UsageError
-from fabfile.estimates import CLOSING, estimate
 from fabfile.plan import Plan
 from fabfile.session import Session
+from fabfile.status_page import StatusPage
 from fabfile.strategies.targets import Fleet
 from roles.notifications import Kind, NotificationsSettings
 
-# Seconds for which a maintenance is announced: at least, and where no earlier one is known.
-LEAST, UNKNOWN = 60, 1800
-# Whoever reads these on a status page knows nothing of releases and hosts.
-TO_COME = "The site is about to be closed for maintenance."
-BEGUN = "The maintenance has begun; the site is closed until it is done."
-GOES_ON = "The maintenance goes on; the site is closed until it is done."
-LONGER = "The maintenance takes longer than planned; we are working on it."
-UNDONE = "The maintenance has ended early; nothing was changed, and the site is open."
-NOT_BEGUN = "The maintenance did not take place; nothing was changed."
-OVER = "The maintenance is over; the site is open."
-
 
 class Announcer:
-    """Nothing that goes wrong here becomes an error of the run. ``incident`` is the maintenance
-    that was announced for this run, if any; ``became`` says what its plan became: done, undone (the
-    site is open as it was), or neither, as far as is known."""
+    """Nothing that goes wrong here becomes an error of the run."""
 
     def __init__(self, session: Session, incident: str = "") -> None:
-        self.session, self.incident = session, incident
+        self.session = session
         self.settings = session.environment.of(NotificationsSettings, "notifications")
         self.first: Notice | None = None
-        self.stages: frozenset[str] = frozenset()
-        self.became: Literal["", "done", "undone"] = ""
         self.skipped: tuple[str, ...] = ()
         self.sender = Sender(self.settings.timeout, self.settings.email, self._password, incident)
+        self.page = StatusPage(session.environment, self.sender, incident)
         self.unsent: dict[str, None] = {}
 
     def _password(self) -> str:
@@ -71,31 +49,16 @@ class Announcer:
         self._tell(self.first)
 
     def about(self, plan: Plan, is_open: bool = False) -> None:
-        """Just before the plan runs: where it closes the site, or opens what an earlier run has
-        left closed, the status page is told. ``is_open``: it is known that nothing is closed."""
-        if not self.settings.statuspage.page:
-            return
-        self.stages = frozenset(stage.name for stage in plan.stages) & {*CLOSING, "open"}
-        left = "" if self.incident else self._left()
-        if left and is_open and not self.stages:
-            self.stages = frozenset({"open"})
-        known = self.sender.made = self.incident or left
-        if self.stages & {*CLOSING}:
-            if known:
-                self._keep(known)
-            self._send(self._made(time.time()))
-            self._send(self._updated("in_progress", GOES_ON if left else BEGUN))
+        """Just before the plan runs; ``is_open``: it is known that nothing is closed."""
+        self._send(self.page.about(plan, is_open))
 
     def opened(self) -> None:
         """Somebody has opened by hand what a run may have left closed."""
-        if self.settings.statuspage.page:
-            self.sender.made = self._left()
-            if self.sender.made:
-                self._send(self._updated("completed", OVER))
+        self._send(self.page.opened())
 
     def end(self, kind: Kind, detail: str = "", following: str = "") -> None:
         if self.first:
-            self._send(self._ended(kind))
+            self._send(self.page.ended(kind))
             closed = self.session.downtime.seconds or 0
             self._tell(replace(self.first, kind=kind, ended=time.time(), closed_for=closed,
                                detail=detail, next=following))
@@ -116,82 +79,8 @@ class Announcer:
 
     def finish(self) -> None:
         notes = self.sender.finish()
-        left = self._left() if self.stages else ""
-        if left:
-            notes.append(f"statuspage: incident {left} is not completed; the next run that opens "
-                         f"the site does that, or fab maintenance.off")
-        for note in [*self.unsent, *notes]:
+        for note in [*self.unsent, *notes, *self.page.left_open()]:
             self.session.lines.note(f"notifications: {note}")
-
-    # --- the status page -----------------------------------------------------------------------
-
-    def _made(self, start: float) -> Iterator[Later]:
-        """A maintenance from now on, where none is known already."""
-        settings, token = self.settings, self._token()
-
-        def due(made: str) -> Post | None:
-            if made:
-                return None
-            end = start + self._seconds()
-            post = statuspage_scheduled(settings, token, settings.statuspage.title, start, end,
-                                        TO_COME)
-            return replace(post, then=self._keep)
-
-        yield due
-
-    def _updated(self, status: Status, body: str) -> Iterator[Later]:
-        settings, token = self.settings, self._token()
-
-        def due(made: str) -> Post | None:
-            if not made:
-                return None
-            post = statuspage_update(settings, token, made, status, body)
-            return replace(post, then=self._forget) if status == "completed" else post
-
-        yield due
-
-    def _ended(self, kind: Kind) -> Iterator[Later]:
-        """What was announced for a run is completed, whether it closed the site or not. What a
-        person closed, a run leaves closed. One that failed knows what it has stopped itself, not
-        what an earlier one has."""
-        by_hand = "close" in self.stages and "open" not in self.stages
-        if self.stages and (by_hand or not self.became):
-            yield from self._updated("in_progress", LONGER)
-        elif self.stages and self.became == "done":
-            yield from self._updated("completed", OVER)
-        elif self.stages:
-            if self.stages & {*CLOSING}:
-                yield from self._updated("completed", UNDONE)
-        elif self.incident and self.settings.statuspage.page:
-            nothing = kind in ("failed", "skipped")
-            yield from self._updated("completed", NOT_BEGUN if nothing else OVER)
-
-    def _token(self) -> str:
-        secret = self.settings.statuspage.token
-        return resolve(secret.reference()) if secret else ""
-
-    def _seconds(self) -> float:
-        try:
-            known = estimate(self.session.environment).whole
-        except (OSError, ValueError, KeyError, TypeError):  # a journal that cannot be read
-            known = 0
-        return max(known, LEAST) if known else UNKNOWN
-
-    def _left(self) -> str:
-        try:
-            return left_incident(self.session.environment.key)
-        except (OSError, ValueError):
-            return ""
-
-    def _keep(self, incident: str) -> None:
-        try:
-            keep_incident(self.session.environment.key, incident)
-        except OSError as error:
-            self.unsent[f"statuspage: incident {incident} cannot be kept: {error.strerror}"] = None
-
-    def _forget(self, incident: str) -> None:
-        with suppress(OSError, ValueError):
-            forget_incident(self.session.environment.key, incident)
 
 
 @contextmanager

@@ -144,14 +144,14 @@ def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[
     """Whoever is told of a failure is told, too, that visitors see the page, and the ways out."""
     try:
         yield
-        tell.became = "done"
+        tell.page.became = "done"
     except (Failed, Interrupted) as error:
         try:
             closed = closing.look(session.transport, fleet.site)
         except FabfleetError:
             closed = None  # it was cut off, or nobody answers, which is told already
         else:
-            tell.became = "" if closed or session.downtime.stopped else "undone"
+            tell.page.became = "" if closed or session.downtime.stopped else "undone"
         if fleet.site is None or closed is None:
             raise
         told = "\n".join(page_lines(fleet.site, closed, fleet.environment))

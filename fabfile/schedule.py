@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fabfile import announced
+from fabfile import status_page
 from fabfile.engine import alarm, scheduled
 from fabfile.engine.journal import operator
 from fabfile.engine.scheduled import Scheduled
@@ -71,7 +71,7 @@ def add(asked: Asked) -> None:
     except BaseException:
         scheduled.forget(found)
         raise
-    incident, notes = announced.announce(environment, at)
+    incident, notes = status_page.announce(environment, at)
     if incident:
         scheduled.write(replace(found, incident=incident))
     for note in notes:
@@ -178,7 +178,7 @@ def cancel(name: str) -> None:
         scheduled.moved(found, "cancelled", f"by {operator()}")
     if found.incident:
         environment = open_environment(found.env, found.inventory)
-        for note in announced.take_back(environment, found.incident):
+        for note in status_page.take_back(environment, found.incident):
             print(f"note: notifications: {note}")
     print(f"{name}: cancelled")
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fabfile import announced, approval
+from fabfile import approval, status_page
 from fabfile.announcing import tell_once
 from fabfile.course import Wish, carry_out, read_only
 from fabfile.display.notices import Notice
@@ -131,7 +131,7 @@ def _tell(found: Scheduled, kind: Kind) -> list[str]:
         environment = open_environment(found.env, found.inventory)
     except FabfleetError as error:
         return [str(error)]
-    not_held = announced.take_back(environment, found.incident) if kind == "skipped" else []
+    not_held = status_page.take_back(environment, found.incident) if kind == "skipped" else []
     app, said = environment.app, found.why.splitlines() or [""]
     notice = Notice(
         kind, "scheduled deploy", app.name, environment.name, found.release, found.ref,

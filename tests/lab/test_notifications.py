@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fabfile.announcing import BEGUN, GOES_ON, LONGER, OVER, TO_COME
 from fabfile.engine.post import PAUSE, TRIES
+from fabfile.status_page import BEGUN, GOES_ON, LONGER, OVER, TO_COME
 from tests.lab.fleet import Fleet
 from tests.notifications.statuspage import COMPONENTS, PAGE, TOKEN, statuspage
 from tests.notifications.test_sending import SECRET, Service

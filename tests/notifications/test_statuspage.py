@@ -15,8 +15,29 @@ from typing import Any
 
 import pytest
 
-from fabfile import announcing as module
-from fabfile.announcing import (
+from fabfile import status_page as module
+from fabfile.announcing import announcing
+from fabfile.course import said_if_closed
+from fabfile.display.lines import Lines
+from fabfile.display.notices import Post, Status, statuspage_scheduled, statuspage_update
+from fabfile.engine import closing
+from fabfile.engine.fleet import FleetTransport
+from fabfile.engine.journal import keep_incident, left_incident, state_folder
+from fabfile.engine.outcome import Kind, Outcome
+from fabfile.engine.post import PAUSE, TRIES, Sender, Untold, _id_in, make
+from fabfile.errors import (
+    FabfleetError,
+    Failed,
+    LockHeld,
+    Pending,
+    Refused,
+    Unavailable,
+    UsageError,
+)
+from fabfile.estimates import Estimate
+from fabfile.plan import Plan, Stage
+from fabfile.session import Session
+from fabfile.status_page import (
     BEGUN,
     GOES_ON,
     LEAST,
@@ -26,20 +47,9 @@ from fabfile.announcing import (
     TO_COME,
     UNDONE,
     UNKNOWN,
-    announcing,
+    announce,
+    take_back,
 )
-from fabfile.course import said_if_closed
-from fabfile.display.lines import Lines
-from fabfile.display.notices import Post, Status, statuspage_scheduled, statuspage_update
-from fabfile.engine import closing
-from fabfile.engine.fleet import FleetTransport
-from fabfile.engine.journal import keep_incident, left_incident, state_folder
-from fabfile.engine.outcome import Kind, Outcome
-from fabfile.engine.post import PAUSE, TRIES, Sender, Untold, _id_in, make
-from fabfile.errors import FabfleetError, Failed, LockHeld, Pending, Refused, Unavailable
-from fabfile.estimates import Estimate
-from fabfile.plan import Plan, Stage
-from fabfile.session import Session
 from fabfile.strategies import rolling, together
 from roles.command import Run, command
 from roles.maintenance import Closed
@@ -502,3 +512,26 @@ def test_a_token_that_is_missing_is_noted_once(
     rig = Rig(tmp_path, monkeypatch, page.url, token={"env": "STATUSPAGE_NOWHERE"})
     assert rig.run(rig.closing).count("secret env:STATUSPAGE_NOWHERE: this environment") == 1
     assert page.asked == []
+
+
+# --- long before it begins ---------------------------------------------------------------------
+
+
+def test_it_is_announced_when_it_is_scheduled(rig: Rig, page: Statuspage) -> None:
+    environment = rig.session.environment
+    assert announce(environment, NOON) == ("inc1", [])
+    (told,) = page.incidents["inc1"]
+    assert (told["status"], seconds(told["scheduled_for"])) == ("scheduled", NOON)
+    assert seconds(told["scheduled_until"]) == NOON + UNKNOWN
+    assert take_back(environment, "inc1") == []
+    assert page.incidents["inc1"][-1]["status"] == "completed"
+    assert page.incidents["inc1"][-1]["body"] == NOT_BEGUN
+    assert take_back(environment, "") == []
+
+
+def test_what_goes_wrong_then_is_only_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(secret: object) -> str:
+        raise UsageError("it is not set")
+
+    monkeypatch.setattr(module, "resolve", resolve)
+    assert announce(rig.session.environment, NOON) == ("", ["it is not set"])
