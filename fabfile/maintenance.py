@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from fabfile.announcing import announcing
@@ -13,12 +13,12 @@ from fabfile.engine.journal import operator
 from fabfile.engine.lock import ago
 from fabfile.errors import Pending, Refused, UsageError
 from fabfile.moments import moment
-from fabfile.plan import Plan, Turn
+from fabfile.plan import Plan, Stage, Turn
 from fabfile.session import Session, confirm, connected
 from fabfile.strategies.stages import stages
-from roles import maintenance
+from roles import maintenance, wsgi
 from roles.maintenance import Closed, Reason, Site
-from roles.role import Step
+from roles.role import Step, Target
 
 
 def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bool) -> None:
@@ -29,7 +29,7 @@ def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bo
         site = _site(session)
         confirm(session, yes)
         why = Reason(reason, operator(), end, allow=addresses)
-        _run(session, "maintenance.on", maintenance.close(site, why))
+        _run(session, "maintenance.on", _closing(session, site, why))
         _tell(session, site)
 
 
@@ -45,10 +45,11 @@ def open_again(env: str, inventory: str, yes: bool) -> None:
             return
         confirm(session, yes)
         with announcing(session) as tell:
-            _run(session, "maintenance.off", maintenance.open_again(site))
+            _run(session, "maintenance.off", _opening(session, site))
             tell.opened()
-        session.lines.write(f"{site.url} is open; it was closed for "
-                            f"{session.downtime.seconds or 0:.1f} s")
+        took = session.downtime.seconds
+        session.lines.write(f"{site.url} is open" + (
+            f"; it was closed for {took:.1f} s" if took is not None else ""))
 
 
 def show(env: str, inventory: str, as_json: bool) -> None:
@@ -79,7 +80,8 @@ def lines(site: Site, closed: Closed | None, environment: str) -> list[str]:
                      f"{datetime.fromtimestamp(closed.until, UTC):%Y-%m-%d %H:%M} UTC")
     if not closed.everywhere:
         found.append("  NOT ALL hosts in front show the page; close or open it once more")
-    found.append(f"  to look past the page: {site.link}{closed.secret}")
+    if closed.secret:
+        found.append(f"  to look past the page: {site.link}{closed.secret}")
     if closed.by_run:
         found += [f"  {line}" for line in ways_out(environment)]
     else:
@@ -114,16 +116,41 @@ def _site(session: Session) -> Site:
         host = session.environment.hosts[0]
         raise Refused(f"{host.where('maintenance', 'driver')}: is none, so nothing can show a "
                       f"page; see docs/maintenance.md")
-    if not site.hosts:
-        raise Refused("maintenance.driver is stand-in, which shows its page while "
-                      "fab deploy --maintenance has stopped the servers, and only then")
     return site
 
 
-def _run(session: Session, task: str, steps: tuple[Step, ...]) -> None:
-    turns = [Turn(step.host, (step,)) for step in steps]
+def _closing(session: Session, site: Site, why: Reason) -> list[Stage]:
+    if not site.stands:
+        return _at_once("close", maintenance.close(site, why))
+    turns = [Turn(target.name, (*maintenance.settle(site, target), *wsgi.role.stop(target),
+                                *maintenance.stand_in(site, target, why)))
+             for target in _servers(session)]
+    return stages("close", "parallel", turns)
+
+
+def _opening(session: Session, site: Site) -> list[Stage]:
+    if not site.stands:
+        return _at_once("open", maintenance.open_again(site))
+    turns = [Turn(target.name, (*maintenance.step_aside(site, target), *wsgi.role.start(target)))
+             for target in _servers(session)]
+    return stages("open", "rolling", turns)
+
+
+def _servers(session: Session) -> list[Target]:
+    """Those that the stand-in takes the place of, with the release that is there."""
+    session.probe()
+    current = {host.name: session.deployed_on(host) for host in session.hosts}
+    return [replace(target, release=replace(target.release, id=current[target.name]))
+            for target in session.fleet_of("").targets]
+
+
+def _at_once(name: str, steps: tuple[Step, ...]) -> list[Stage]:
+    return stages(name, "parallel", [Turn(step.host, (step,)) for step in steps])
+
+
+def _run(session: Session, task: str, found: list[Stage]) -> None:
     environment = session.environment.name
-    plan = Plan(task, environment, "", task, tuple(stages(task, "parallel", turns)))
+    plan = Plan(task, environment, "", task, tuple(found))
     with session.run(task) as run:
         run.execute_or_fail(plan, f"fab {task} --env={environment}")
 

@@ -44,7 +44,8 @@ def look(transport: Transport, found: Site | None) -> Closed | None:
         assert isinstance(action, OnHost)
         return asking.ask(transport, host, action, timeout=30)
 
-    outcomes = everywhere(list(found.hosts), ask)
+    asked = found.hosts or tuple(host for host, _ in found.stands)
+    outcomes = everywhere(list(asked), ask)
     silent = [f"{name}: cannot be asked whether the site is closed: {each.reason.strip()}"
               for name, each in outcomes.items() if not each]
     if silent:

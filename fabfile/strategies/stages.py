@@ -65,7 +65,9 @@ def change(fleet: Fleet, target: Target, number: int, behind: bool = True) -> Tu
     """One host's turn, the ``number``-th from 0; ``behind``: it is behind a balancer now."""
     before = _turn_hooks(fleet, "before", target, number)
     after = _turn_hooks(fleet, "after", target, number)
-    forward = (switch_step(target, target.release.id), *of_roles("restart", target))
+    # A run that died has left our stand-in where the server is to be.
+    aside = closing.step_aside(fleet, target) if fleet.closed else ()
+    forward = (*aside, switch_step(target, target.release.id), *of_roles("restart", target))
     if behind:
         seen = watched(fleet, target) if number == 0 else ()
         forward = (*drain(fleet, target), *forward, *undrain(fleet, target), *seen)

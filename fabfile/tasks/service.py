@@ -14,6 +14,7 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
     from fabfile.errors import Refused
     from fabfile.plan import Mode, Plan, Turn
     from fabfile.session import confirm, connected
+    from fabfile.strategies import closing
     from fabfile.strategies.stages import drain, of_roles, resting, stages, undrain
 
     with connected(env, inventory, hosts) as session:
@@ -33,6 +34,8 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
             for target in fleet.targets:
                 release = replace(target.release, id=target.facts.current or "")
                 steps = of_roles(moment, replace(target, release=release, afresh=True))
+                if moment != "stop":
+                    steps = (*closing.step_aside(fleet, target), *steps)
                 if moment == "restart" or (moment == "stop" and others):
                     steps = (*drain(fleet, target), *steps)
                 if moment != "stop":

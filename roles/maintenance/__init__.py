@@ -112,13 +112,16 @@ class MaintenanceSettings(Settings):
 @dataclass(frozen=True)
 class Site:
     """What is closed: the application, by the hosts in front of it. ``url`` is its address,
-    ``health`` the path of its health page, ``key`` names it in files and configuration."""
+    ``health`` the path of its health page, ``key`` names it in files and configuration. Where
+    nothing is in front, ``stands`` are (the hosts on which our stand-in shows the page, the folder
+    of our state there)."""
 
     key: str
     settings: MaintenanceSettings
     hosts: tuple[Host, ...]
     url: str
     health: str
+    stands: tuple[tuple[Host, str], ...] = ()
     secret: SecretRef = field(default=SecretRef("file", ""))
 
     @property
@@ -181,7 +184,7 @@ def close(site: Site, why: Reason) -> tuple[Step, ...]:
     told = {
         **_told(site, "close"), "html": html, "json": data,
         "retry": _retry(site, why), "ladder": LADDER,
-        "record": {"reason": why.reason, "who": why.who, "until": why.until, "by_run": why.run},
+        "record": _record(why),
         "allow": [*site.settings.allow, *why.allow],
     }
     return _steps(site, "close", told, {"pass": site.secret})
@@ -203,6 +206,9 @@ def smoke(site: Site) -> tuple[Step, ...]:
 def look(site: Site) -> tuple[Step, ...]:
     """{"closed": bool, "shown": whether visitors get the page, "record"} is the last line of each
     answer."""
+    if site.stands:
+        return tuple(_standin("look", host, folder, {"action": "look"})
+                     for host, folder in site.stands)
     return _steps(site, "look", _told(site, "look"), {})
 
 
@@ -223,16 +229,20 @@ def stand_in(site: Site, target: Target, why: Reason) -> tuple[Step, ...]:
     if not _stands_in(site, target):
         return ()
     html, data = page.render_page(site.settings, why.told, why.until)
-    told = {"action": "start", "html": html, "json": data, "key": site.key,
+    told = {"action": "start", "html": html, "json": data, "key": site.key, "run": "",
             "address": target.of(WsgiSettings, "wsgi").bind, "api": site.settings.api,
-            "retry": _retry(site, why)}
-    return (_standin("stand-in", target, told),)
+            "retry": _retry(site, why), "record": _record(why)}
+    return (_standin("stand-in", target.host, target.paths.state, told),)
 
 
 def step_aside(site: Site, target: Target) -> tuple[Step, ...]:
     """The stand-in ends; also where there is none."""
-    return (_standin("step-aside", target, {"action": "stop"}),) if (
+    return (_standin("step-aside", target.host, target.paths.state, {"action": "stop"}),) if (
         _stands_in(site, target)) else ()
+
+
+def _record(why: Reason) -> dict[str, Any]:
+    return {"reason": why.reason, "who": why.who, "until": why.until, "by_run": why.run}
 
 
 def _retry(site: Site, why: Reason) -> str:
@@ -245,10 +255,10 @@ def _stands_in(site: Site, target: Target) -> bool:
             and not target.of(WsgiSettings, "wsgi").bind.startswith("/"))
 
 
-def _standin(what: str, target: Target, told: Mapping[str, Any]) -> Step:
-    python = command(target.host.connection.python or "python3", "-I")
-    action = OnHost("standin", {**told, "folder": target.paths.state}, interpreter=python)
-    return Step(f"maintenance.{what}", target.name, (action,), timeout=SLACK)
+def _standin(what: str, host: Host, folder: str, told: Mapping[str, Any]) -> Step:
+    python = command(host.connection.python or "python3", "-I")
+    action = OnHost("standin", {**told, "folder": folder}, interpreter=python)
+    return Step(f"maintenance.{what}", host.name, (action,), timeout=SLACK)
 
 
 def config(site: Site) -> str:

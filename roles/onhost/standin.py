@@ -1,10 +1,12 @@
 """Answer with the page of a maintenance where the application's server has answered, while that is
 stopped.
 
-ARGUMENTS: action (start, stop, look), folder, address ("host:port"), html, json, retry, api
-(beginnings of paths that are answered in JSON), key. Prints {"closed": whether it answers now}.
+ARGUMENTS: action (start, stop, look), folder; to start: address ("host:port"), html, json, retry,
+api (beginnings of paths that are answered in JSON), key, record, run. Prints {"closed", "shown":
+whether it answers now, "record"}.
 
-It lives in the background and holds a lock for as long as it does; its process id is in the file.
+It lives in the background and holds a lock for as long as it does; its process id is in the file,
+and beside it why and since when it is there.
 """
 
 import fcntl
@@ -25,6 +27,25 @@ PAUSE = 0.02
 def path():
     os.makedirs(ARGUMENTS["folder"], exist_ok=True)
     return os.path.join(ARGUMENTS["folder"], "stand-in.pid")
+
+
+def record():
+    try:
+        with open(os.path.join(ARGUMENTS["folder"], "stand-in.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def note():
+    """What was closed before keeps its beginning."""
+    old = record() if runs() else None
+    new = {"since": time.time(), "pass": "", **(old or {}), **ARGUMENTS["record"],
+           "run": ARGUMENTS["run"]}
+    draft = os.path.join(ARGUMENTS["folder"], "stand-in.json.new")
+    with open(draft, "w", encoding="utf-8") as file:
+        json.dump(new, file)
+    os.replace(draft, draft[:-len(".new")])
 
 
 def locked(descriptor):
@@ -144,7 +165,9 @@ def stop():
 
 
 if ARGUMENTS["action"] == "start":
+    note()
     start()
 elif ARGUMENTS["action"] == "stop":
     stop()
-print(json.dumps({"closed": bool(runs())}))
+closed = bool(runs())
+print(json.dumps({"closed": closed, "shown": closed, "record": record() if closed else None}))

@@ -244,8 +244,11 @@ __all__ = ["HealthSettings", "Wsgi", "WsgiSettings", "applies", "health", "manag
 
 
 def applies(target: Target) -> bool:
-    settings = target.of(WsgiSettings, "wsgi")
-    return bool(settings.application) and bool(set(settings.groups) & set(target.host.groups))
+    return runs_on(target.of(WsgiSettings, "wsgi"), target.host)
+
+
+def runs_on(settings: WsgiSettings, host: Host) -> bool:
+    return bool(settings.application) and bool(set(settings.groups) & set(host.groups))
 
 
 def is_beside(target: Target) -> bool:

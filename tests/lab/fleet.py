@@ -293,7 +293,8 @@ class Fleet:
             return {}
 
     def status_of(self, host: str, path: str, timeout: float = 3) -> int:
-        """The HTTP status that a host answers; 0 where it does not."""
+        """The HTTP status that a host answers, at the port where its visitors ask; 0 where it does
+        not."""
         port = "" if host == "proxy1" else ":8000"
         try:
             with urllib.request.urlopen(

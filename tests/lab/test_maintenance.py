@@ -198,6 +198,37 @@ def test_killed_in_the_window_it_stays_closed_and_the_same_command_opens(
     assert not sees_page(on_v1)
 
 
+@pytest.mark.timeout(300)
+def test_a_stand_in_by_hand_and_after_a_run_that_died(on_v1: Fleet) -> None:
+    """Where nothing stands in front, the page is where the server was."""
+    def pages() -> set[int]:
+        return {on_v1.status_of(host, "/version") for host in on_v1.web}
+
+    on_v1.write_inventory(maintenance={"driver": "stand-in"})
+    old = on_v1.current("web1")
+    told = on_v1.fab("maintenance.on", "--reason=new shelves", check=0).stdout
+    assert "by hand of " in told
+    assert pages() == {503}
+    shown = status(on_v1)
+    assert (shown["reason"], shown["by_run"], shown["everywhere"]) == ("new shelves", False, True)
+    refused = on_v1.fab("deploy", "--ref=v2", check=3).stderr
+    assert f"open it first: fab maintenance.off --env={on_v1.env}" in refused
+    on_v1.fab("maintenance.off", check=0)
+    assert set(on_v1.serving().values()) == {old}
+    assert status(on_v1) is None
+    for command in (("start",), ("deploy", "--ref=v1")):
+        process = on_v1.begin("deploy", "--ref=v2", "--maintenance",
+                              at="finished/maintenance.stand-in/web2")
+        process.kill()
+        process.communicate(timeout=30)
+        on_v1.until_quiet()
+        wait_for("all show the page", lambda: pages() == {503})
+        assert status(on_v1, check=4)["by_run"]
+        on_v1.fab(*command, check=0)
+        assert set(on_v1.serving().values()) == {old}
+        assert status(on_v1) is None
+
+
 def check_killed(fleet: Fleet, where: str, new: str) -> str:
     """Kill the deploy there. What is told then is what visitors see, and one of three states: as
     it was, done, or held closed, with its ways out. The same command then finishes. Returns the

@@ -138,6 +138,23 @@ def test_a_stand_in_takes_each_servers_place(tmp_path: Path) -> None:
     ]
 
 
+def test_a_stand_in_that_a_dead_run_left_behind_steps_aside(tmp_path: Path) -> None:
+    made = fleet_of(opened(tmp_path, driver="stand-in"))
+    assert [step.name for _, step in rolling.plan(made).steps()].count(
+        "maintenance.step-aside") == 0
+    turns = stage_of(rolling.plan(replace(made, closed=BY_RUN)), "roll").turns
+    assert [turn.steps[0].name for turn in turns] == ["maintenance.step-aside"] * 2
+
+
+def test_an_apache_that_is_stopped_cannot_show_the_page(tmp_path: Path) -> None:
+    wsgi = {"server": "mod_wsgi", "method": "reload", "unit": "apache2.service"}
+    maintenance = {"driver": "apache", "hosts": ["web"]}
+    app = {"name": "shop", "urls": ["https://shop.test/"]}
+    with pytest.raises(InventoryError, match=r"maintenance\.driver: web1, web2: the Apache that"):
+        open_fleet(tmp_path, ALL, app=app, wsgi=wsgi, maintenance=maintenance)
+    open_fleet(tmp_path, ALL, app=app, maintenance=maintenance)
+
+
 def test_a_site_without_an_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InventoryError, match=r"app\.urls: missing; name the site's address"):
         open_fleet(tmp_path, ALL, proxies=["lb1"], maintenance={"driver": "haproxy"})

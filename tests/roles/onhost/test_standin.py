@@ -25,7 +25,8 @@ class StandIn:
         arguments = {
             "action": action, "folder": str(self.folder), "address": f"127.0.0.1:{self.port}",
             "html": "<p>soon</p>", "json": '{"error": "maintenance"}', "retry": "60",
-            "api": ["/api/"], "key": "shop-local"}
+            "api": ["/api/"], "key": "shop-local", "run": "r1",
+            "record": {"reason": "disks", "who": "eve@desk", "until": 0, "by_run": True}}
         return run("standin", {**arguments, **changes})
 
     def ask(self, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, Any, str]:
@@ -49,7 +50,8 @@ def standin(tmp_path: Path) -> Iterator[StandIn]:
 
 
 def test_it_answers_everything_with_the_page(standin: StandIn) -> None:
-    assert standin.tell("start").answer == {"closed": True}
+    told = standin.tell("start").answer
+    assert (told["closed"], told["shown"]) == (True, True)
     status, headers, body = standin.ask("/anything", "POST")
     assert (status, body) == (503, "<p>soon</p>")
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -69,11 +71,14 @@ def test_programs_get_json(standin: StandIn) -> None:
 def test_started_and_stopped_twice(standin: StandIn) -> None:
     standin.tell("start")
     first = (standin.folder / "stand-in.pid").read_text()
-    assert standin.tell("start").answer == {"closed": True}
+    since = standin.tell("look").answer["record"]["since"]
+    told = standin.tell("start", record={"reason": "more", "who": "bob@desk"}).answer["record"]
+    assert told == {"reason": "more", "who": "bob@desk", "run": "r1", "pass": "", "since": since,
+                    "until": 0, "by_run": True}
     assert (standin.folder / "stand-in.pid").read_text() == first
-    assert standin.tell("stop").answer == {"closed": False}
+    assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
     assert not standin.listens()
-    assert standin.tell("stop").answer == {"closed": False}
+    assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
 
 
 def test_the_port_is_free_at_once_for_the_server(standin: StandIn) -> None:
