@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,6 +37,7 @@ class Settings(BaseModel):
     """The base of every role's settings: unknown keys are refused, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    is_reference: ClassVar[bool] = False  # to a secret
 
 
 S = TypeVar("S", bound=Settings)
@@ -91,7 +92,8 @@ def _problem(
         return f"{where}: missing; it has no default, so please set it"
     wanted = " or ".join(dict.fromkeys(map(_expected, errors))).replace(" or expected ", " or ")
     # Whoever writes a secret where its reference belongs must not read it again in a log.
-    got = "something else" if "secrets" in path else described(error["input"])
+    is_secret = "secrets" in path or _is_reference(model, path)
+    got = "something else" if is_secret else described(error["input"])
     is_told = error["type"] == "value_error" and isinstance(error["input"], Mapping | list)
     return f"{where}: {wanted}" if is_told else f"{where}: {wanted}, got {got}"
 
@@ -104,12 +106,25 @@ def _expected(error: dict[str, Any]) -> str:
     return "expected " + EXPECTED[error["type"]].format(**error.get("ctx", {}))
 
 
+def _is_reference(model: type[BaseModel], path: Sequence[str]) -> bool:
+    """Whether a reference to a secret belongs there."""
+    try:
+        return bool(getattr(_kind(model, path), "is_reference", False))
+    except LookupError:  # a key or a depth that no model has
+        return False
+
+
 def _keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     """The keys that may stand at ``path`` below ``model``, in mappings and lists of models too."""
+    fields = _kind(model, path).model_fields
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _kind(model: type[BaseModel], path: Sequence[str]) -> Any:
     kind: Any = model
     for part in path:
         is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
         kind = kind.model_fields[part].annotation if is_model else get_args(kind)[-1]
         if get_origin(kind) in (Union, UnionType):
             kind = next(each for each in get_args(kind) if each is not NoneType)
-    return [field.alias or name for name, field in kind.model_fields.items()]
+    return kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,7 @@ ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class SecretSettings(Settings):
     """Where the controller finds a secret: exactly one of the three."""
 
+    is_reference: ClassVar[bool] = True
     env: str | None = None
     """The name of an environment variable."""
     file: str | None = None
