@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ASKED_BY = "FABFLEET_ASKED_BY"
+
 
 def state_folder() -> Path:
     """Where the controller keeps its journals: $FABFLEET_STATE or the XDG state folder."""
@@ -27,9 +29,17 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
+def asked_by() -> str:
+    """For whom this runs, where that is somebody else than who started it; else nothing."""
+    asked = os.environ.get(ASKED_BY, "")
+    return "".join(sign for sign in asked if sign.isprintable())[:80]
+
+
 def operator() -> str:
-    """Who runs this, for locks and records: user@machine."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Who runs this, for locks and records: user@machine, after whoever asked for it."""
+    here = f"{getpass.getuser()}@{socket.gethostname()}"
+    asked = asked_by()
+    return f"{asked} via {here}" if asked else here
 
 
 class Journal:

@@ -51,11 +51,21 @@ def export(settings: ReleaseSettings, where: str, ref: str | None, worktree: boo
     repository = _repository(settings.repository, f"{where}.repository")
     if worktree:
         return _from_worktree(repository, settings.exclude)
-    wanted = ref or settings.ref
-    by = "--ref" if ref else f"{where}.ref"
-    commit = _commit(repository, wanted, by)
+    commit = _wanted(repository, settings, where, ref)
     _refuse_dirty(repository, commit)
-    return _from_commit(repository, commit, wanted, settings)
+    return _from_commit(repository, commit, ref or settings.ref, settings)
+
+
+def commit_of(settings: ReleaseSettings, where: str, ref: str | None) -> str:
+    """The commit that :func:`export` would take now; none of a plain folder. Raises as it does."""
+    if settings.repository is None:
+        return ""
+    repository = _repository(settings.repository, f"{where}.repository")
+    return _wanted(repository, settings, where, ref)
+
+
+def _wanted(repository: Path, settings: ReleaseSettings, where: str, ref: str | None) -> str:
+    return _commit(repository, ref or settings.ref, "--ref" if ref else f"{where}.ref")
 
 
 def git(
