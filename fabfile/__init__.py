@@ -4,6 +4,7 @@ from invoke import Collection
 
 from fabfile.tasks import (
     backup,
+    chat,
     checks,
     deploy,
     fleet,
@@ -37,6 +38,7 @@ _backup.add_task(backup.take, default=True)
 _backup.add_task(backup.list_, name="list")
 _backup.add_task(backup.drill)
 ns.add_collection(_backup)
+ns.add_collection(Collection.from_module(chat))
 ns.add_collection(Collection.from_module(hosts))
 _maintenance = Collection("maintenance")
 for _task in (maintenance.on, maintenance.off, maintenance.status, maintenance.config):

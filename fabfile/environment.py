@@ -225,7 +225,7 @@ def _check_agreement(environment: Environment) -> None:
     """What the whole fleet shares must not differ from host to host."""
     first = environment.hosts[0]
     for host in environment.hosts[1:]:
-        for role in ("release", "hooks", "deploy", "maintenance", "notifications"):
+        for role in ("release", "hooks", "deploy", "maintenance", "notifications", "chat"):
             if environment.settings[host.name][role] != environment.settings[first.name][role]:
                 raise InventoryError(
                     f"{host.where(role)}: differs from the one of {first.name} "

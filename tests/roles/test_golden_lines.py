@@ -85,9 +85,8 @@ def test_roles_come_in_the_order_of_after() -> None:
     for role in roles():
         assert all(names.index(each) < names.index(role.name) for each in role.after)
     assert set(names) == {
-        "app", "backup", "balancer", "deploy", "hooks", "release", "python", "migrations",
-        "maintenance", "notifications", "scheduler", "static", "timers", "workers",
-        "wsgi",
+        "app", "backup", "balancer", "chat", "deploy", "hooks", "release", "python", "migrations",
+        "maintenance", "notifications", "scheduler", "static", "timers", "workers", "wsgi",
     }
 
 
