@@ -98,19 +98,11 @@ class Environment:
             raise InventoryError(f"{first.where('app', 'urls')}: missing; name the site's address, "
                                  f"which shows whether it is closed")
         health = self.of(WsgiSettings, "wsgi").health.path
-        servers = [host for host in self.hosts if runs_wsgi(self.of(WsgiSettings, "wsgi", host),
-                                                            host)]
         if settings.driver == "stand-in":
-            stands = tuple((host, self.paths(host).state) for host in servers)
+            stands = tuple((host, self.paths(host).state) for host in self.hosts
+                           if runs_wsgi(self.of(WsgiSettings, "wsgi", host), host))
             return Site(self.key, settings, (), self.app.urls[0], health, stands)
         hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
-        both = [host.name for host in servers if host in hosts
-                and self.of(WsgiSettings, "wsgi", host).server == "mod_wsgi"]
-        if settings.driver == "apache" and both:
-            raise InventoryError(
-                f"{first.where('maintenance', 'driver')}: {', '.join(both)}: the Apache that would "
-                f"show the page is the one that is stopped (wsgi.server is mod_wsgi); let what is "
-                f"in front of it show the page")
         return Site(self.key, settings, hosts, self.app.urls[0], health)
 
     @property

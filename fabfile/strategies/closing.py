@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fabfile.errors import Refused
 from fabfile.plan import Stage, Turn
 from fabfile.strategies.targets import Fleet
-from roles import balancer, maintenance
+from roles import balancer, maintenance, wsgi
 from roles.role import Step, Target
 
 
 def close_stage(fleet: Fleet) -> list[Stage]:
-    """All hosts in front at once."""
-    return _stages("close", maintenance.close(fleet.site, _why(fleet))) if fleet.site else []
+    """All hosts in front at once. Raises :class:`Refused` where what shows the page is stopped
+    itself."""
+    if fleet.site is None:
+        return []
+    both = [target.name for target in fleet.targets if target.host in fleet.site.hosts
+            and fleet.site.settings.driver == "apache" and wsgi.applies(target)
+            and target.of(wsgi.WsgiSettings, "wsgi").server == "mod_wsgi"]
+    if both:
+        where = fleet.targets[0].host.where("maintenance", "driver")
+        raise Refused(f"{where}: {', '.join(both)}: the Apache that would show the page is the one "
+                      f"that is stopped (wsgi.server is mod_wsgi); let what stands in front of it "
+                      f"show the page; nothing that serves was changed")
+    return _stages("close", maintenance.close(fleet.site, _why(fleet)))
 
 
 def open_stages(fleet: Fleet) -> list[Stage]:
