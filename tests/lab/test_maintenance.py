@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import signal
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -198,13 +199,22 @@ def test_killed_in_the_window_it_stays_closed_and_the_same_command_opens(
     assert not sees_page(on_v1)
 
 
-@pytest.mark.timeout(300)
-def test_a_stand_in_by_hand_and_after_a_run_that_died(on_v1: Fleet) -> None:
+@pytest.fixture
+def stand_in(on_v1: Fleet) -> Iterator[Fleet]:
     """Where nothing stands in front, the page is where the server was."""
+    on_v1.write_inventory(maintenance={"driver": "stand-in"})
+    yield on_v1
+    for host in on_v1.web:
+        on_v1.on(host, f"kill $(cat {ROOT}/.fabfleet/stand-in.pid)", check=False)
+
+
+@pytest.mark.timeout(300)
+def test_a_stand_in_by_hand_and_after_a_run_that_died(stand_in: Fleet) -> None:
+    on_v1 = stand_in
+
     def pages() -> set[int]:
         return {on_v1.status_of(host, "/version") for host in on_v1.web}
 
-    on_v1.write_inventory(maintenance={"driver": "stand-in"})
     old = on_v1.current("web1")
     told = on_v1.fab("maintenance.on", "--reason=new shelves", check=0).stdout
     assert "by hand of " in told
@@ -221,7 +231,6 @@ def test_a_stand_in_by_hand_and_after_a_run_that_died(on_v1: Fleet) -> None:
                               at="finished/maintenance.stand-in/web2")
         process.kill()
         process.communicate(timeout=30)
-        on_v1.until_quiet()
         wait_for("all show the page", lambda: pages() == {503})
         assert status(on_v1, check=4)["by_run"]
         on_v1.fab(*command, check=0)
