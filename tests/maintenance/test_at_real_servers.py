@@ -69,6 +69,14 @@ def test_who_may_pass(front: Front) -> None:
     assert front.get(f"/?{front.site.cookie}=x").status == 503
 
 
+def test_whom_a_trusted_proxy_does_not_name_is_not_the_proxy(front: Front) -> None:
+    front.close(allow=("127.0.0.1",))
+    assert front.get(X_Forwarded_For="127.0.0.1").status == 200
+    for said in ("nonsense", "x127.0.0.1", "127.0.0.1, unknown", ""):
+        assert front.get(X_Forwarded_For=said).status == 503
+    assert front.get().status == 503
+
+
 def test_who_is_no_trusted_proxy_says_nothing_of_others(front: Front) -> None:
     """Nor of itself: here 127.0.0.1 is the only one that is believed."""
     front.close(allow=("127.0.0.3",))
