@@ -1,8 +1,9 @@
 """Start a command on this machine at a moment, and once more when it boots: a timer of systemd, or
-lines of cron where there is no systemd. What is started decides itself whether it is due."""
+a line of cron where there is no systemd. What is started decides itself whether it is due."""
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -50,12 +51,12 @@ class Alarm:
 
     @property
     def crontab(self) -> list[str]:
-        """Two lines, in this machine's own time, as cron reads them."""
-        local = datetime.fromtimestamp(self.at).astimezone()
-        escaped = self.line.replace("%", r"\%")
-        return [f"{when} {escaped} # {self.name}"
-                for when in (f"{local.minute} {local.hour} {local.day} {local.month} *",
-                             "@reboot")]
+        """One line, which looks at the clock each minute: cron's own idea of a moment has no
+        seconds and no year, is in a time zone that may not be ours, and skips or forgets what
+        clocks do."""
+        due = f'[ "$(date +%s)" -lt {math.ceil(self.at)} ] || {{ {self.line}; }}'
+        escaped = due.replace("%", r"\%")
+        return [f"* * * * * {escaped} # {self.name}"]
 
     @property
     def line(self) -> str:

@@ -40,20 +40,27 @@ def test_the_service_quotes_what_systemd_would_read() -> None:
     assert '\\"\'\\"' in line
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Europe/London", "America/New_York"])
-def test_cron_reads_this_machine_s_own_time(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
-    try:
-        once, boot = FOUND.crontab
-    finally:
-        monkeypatch.delenv("TZ")
-        time.tzset()
-    when = {"UTC": "0 2 1 12 *", "Europe/London": "0 2 1 12 *", "America/New_York": "0 21 30 11 *"}
-    assert once.startswith(f"{when[zone]} cd ")
-    assert boot.startswith("@reboot cd ")
-    assert r"100\% " in once
-    assert once.endswith(" # fabfleet-x1")
+def test_cron_looks_at_the_clock_each_minute() -> None:
+    (line,) = FOUND.crontab
+    assert line.startswith(r'* * * * * [ "$(date +\%s)" -lt 1796090400 ] || { cd ')
+    assert r"100\% " in line
+    assert line.endswith(" # fabfleet-x1")
+
+
+@pytest.mark.parametrize(("seconds", "begun"), [(-0.5, True), (0.5, True), (3600, False)])
+def test_cron_begins_it_at_its_time_and_not_before(
+    tmp_path: Path, seconds: float, begun: bool
+) -> None:
+    """Also where it has seconds, as in --at=90m."""
+    found = replace(FOUND, at=time.time() + seconds, folder=str(tmp_path), argv=["touch", "begun"],
+                    output="/dev/null", environment={"PATH": os.defpath})
+    (line,) = found.crontab
+    until = time.time() + 1.6
+    while time.time() < until:  # cron would, a minute later
+        subprocess.run(["sh", "-c", line.removeprefix("* * * * * ").replace(r"\%", "%")],
+                       check=True)
+        time.sleep(0.2)
+    assert (tmp_path / "begun").exists() == begun
 
 
 @pytest.fixture
@@ -74,11 +81,11 @@ def test_cron_keeps_what_others_wrote(crontab: Path) -> None:
     assert alarm.set_alarm(FOUND) == "cron"
     assert alarm.set_alarm(replace(FOUND, name="fabfleet-x12")) == "cron"
     assert alarm.set_alarm(FOUND) == "cron"
-    assert len(crontab.read_text().splitlines()) == 5
+    assert len(crontab.read_text().splitlines()) == 3
     alarm.take_away(FOUND.name)
     left = crontab.read_text().splitlines()
     assert [line.rpartition("# ")[2] for line in left] == [
-        "0 4 * * * backup", "fabfleet-x12", "fabfleet-x12"]
+        "0 4 * * * backup", "fabfleet-x12"]
     alarm.take_away("fabfleet-none")
     assert crontab.read_text().splitlines() == left
 
@@ -88,7 +95,8 @@ def test_a_line_of_cron_does_what_it_should(tmp_path: Path) -> None:
     output = tmp_path / "out put"
     found = replace(FOUND, folder=str(tmp_path), output=str(output),
                     argv=["sh", "-c", "pwd; echo '100% \"$A\"' $A; echo bad >&2"])
-    line = found.crontab[1].removeprefix("@reboot ").replace(r"\%", "%")
+    (line,) = replace(found, at=0).crontab
+    line = line.removeprefix("* * * * * ").replace(r"\%", "%")
     subprocess.run(["sh", "-c", line], check=True)
     assert output.read_text().splitlines() == [str(tmp_path), '100% "$A" 1 2', "bad"]
 
