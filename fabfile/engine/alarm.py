@@ -152,7 +152,13 @@ def _refuse_without_linger() -> None:
 
 
 def _crontab() -> list[str]:
-    return _run(["crontab", "-l"]).stdout.splitlines()
+    """Raises :class:`Refused` where it cannot be read: what is not known must not be overwritten.
+    """
+    done = _run(["crontab", "-l"])
+    there_is_none = "no crontab for" in done.stderr or "No such file" in done.stderr
+    if done.returncode and not there_is_none:
+        raise Refused(f"crontab -l: {done.stderr.strip() or f'exit status {done.returncode}'}")
+    return done.stdout.splitlines()
 
 
 def _other_lines(name: str) -> list[str]:

@@ -90,6 +90,17 @@ def test_cron_keeps_what_others_wrote(crontab: Path) -> None:
     assert crontab.read_text().splitlines() == left
 
 
+def test_a_crontab_that_cannot_be_read_is_not_overwritten(crontab: Path, tmp_path: Path) -> None:
+    crontab.write_text("0 4 * * * backup\n")
+    program = tmp_path / "bin" / "crontab"
+    said = "read error"
+    program.write_text(f"#!/bin/sh\n[ \"$1\" != -l ] || {{ echo '{said}' >&2; exit 1; }}\n"
+                       f"cat >{crontab}\n")
+    with pytest.raises(Refused, match="crontab -l: read error"):
+        alarm.set_alarm(FOUND)
+    assert crontab.read_text() == "0 4 * * * backup\n"
+
+
 def test_a_line_of_cron_does_what_it_should(tmp_path: Path) -> None:
     """cron hands the line to sh, percent signs without their backslash."""
     output = tmp_path / "out put"
