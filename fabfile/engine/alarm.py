@@ -35,12 +35,13 @@ class Alarm:
     @property
     def service(self) -> str:
         """The service of systemd. A line of the shell starts it, so that nothing in it is read as
-        one of systemd's specifiers."""
+        one of systemd's specifiers. Where the machine goes down, only the run itself is told: what
+        it has started, as rsync, it lets finish."""
         line = _for_systemd(self.line)
         return (f"[Unit]\nDescription=Fabfleet: {self.name}\nAfter=network-online.target\n"
                 f"Wants=network-online.target\n\n[Service]\nType=oneshot\n"
                 f"ExecStart=/bin/sh -c {line}\nTimeoutStartSec=infinity\n"
-                f"TimeoutStopSec={STOP_SECONDS}\n")
+                f"KillMode=mixed\nTimeoutStopSec={STOP_SECONDS}\n")
 
     @property
     def timer(self) -> str:
@@ -108,11 +109,13 @@ def try_now(
 def take_away(name: str) -> None:
     """The alarm is gone, also where it was never set."""
     if _has_systemd():
-        units = [_units() / f"{name}.{kind}" for kind in ("timer", "service")]
-        if any(unit.exists() for unit in units):
-            _systemctl("disable", "--now", f"{name}.timer")
-            for unit in units:
-                unit.unlink(missing_ok=True)
+        timer, service = (_units() / f"{name}.{kind}" for kind in ("timer", "service"))
+        if timer.exists():
+            _systemctl("disable", "--now", timer.name)
+        # The timer last: where this is cut off, the next one finds it.
+        if timer.exists() or service.exists():
+            service.unlink(missing_ok=True)
+            timer.unlink(missing_ok=True)
             _systemctl("daemon-reload")
     elif shutil.which("crontab"):
         left = _other_lines(name)

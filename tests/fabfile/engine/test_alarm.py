@@ -36,6 +36,7 @@ def test_the_timer() -> None:
 def test_the_service_quotes_what_systemd_would_read() -> None:
     (line,) = [line for line in FOUND.service.splitlines() if line.startswith("ExecStart=")]
     assert line.startswith('ExecStart=/bin/sh -c "cd ')
+    assert "KillMode=mixed" in FOUND.service.splitlines()
     assert "100%% $$HOME" in line
     assert '\\"\'\\"' in line
 
@@ -118,6 +119,31 @@ def test_where_nothing_would_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="neither systemd nor cron"):
         alarm.set_alarm(FOUND)
     alarm.take_away(FOUND.name)
+
+
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with systemd, whose systemctl knows only timers of which there is a file."""
+    folder = tmp_path / "units"
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nfor last; do :; done\n[ \"${{last%.timer}}\" = \"$last\" ] "
+                       f"|| [ -e {folder}/$last ] || {{ echo no such unit >&2; exit 1; }}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(alarm, "_has_systemd", lambda: True)
+    monkeypatch.setattr(alarm, "_units", lambda: folder)
+    monkeypatch.setattr(alarm, "_refuse_without_linger", lambda: None)
+    return folder
+
+
+@pytest.mark.parametrize("left", ["", ".service", ".timer"])
+def test_what_was_half_taken_away_goes_too(units: Path, left: str) -> None:
+    alarm.set_alarm(FOUND)
+    for kind in {".service", ".timer"} - {left} if left else ():
+        (units / f"{FOUND.name}{kind}").unlink()
+    alarm.take_away(FOUND.name)
+    assert list(units.iterdir()) == []
 
 
 def test_nothing_of_this_terminal_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
