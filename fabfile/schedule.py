@@ -126,11 +126,11 @@ def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:
             raise UsageError(f"--window={asked.window}: it does not come again")
         return _begin(following[0])
     at, zone = moment("at", asked.at)
-    inside = open_now(known, at)
+    inside = [each for each in open_now(known, at) if each.latest >= at]
     if inside:
-        return at, min(each.latest for each in inside), zone
+        return at, max(each.latest for each in inside), zone
     if known and not asked.outside_window:
-        raise Refused(f"--at={asked.at}: outside of every maintenance window; see "
+        raise Refused(f"--at={asked.at}: no maintenance window lets a run begin then; see "
                       f"fab maintenance.next\n{ALL_THE_SAME}")
     return at, at + GRACE, zone
 

@@ -246,7 +246,8 @@ def test_a_rehearsal_that_fails_schedules_nothing(ready: Any) -> None:
     ({"at": "90m", "window": "nightly"}, "--at, --window: say one of them"),
     ({"window": "weekly"}, "--window=weekly: no maintenance window is called so; those that are: "
                            "nightly"),
-    ({"at": "2031-07-01 12:00"}, "--at=2031-07-01 12:00: outside of every maintenance window"),
+    ({"at": "2031-07-01 12:00"}, "--at=2031-07-01 12:00: no maintenance window lets a run begin"),
+    ({"at": "2031-07-01 03:15 Europe/London"}, "--at=2031-07-01 03:15 Europe/London: no"),
     ({"at": "soon"}, "--at=soon: expected 90m"),
 ])
 def test_what_cannot_be_scheduled(ready: Any, typed: dict[str, str], said: str) -> None:
@@ -262,3 +263,19 @@ def test_a_moment_in_a_window_has_that_window_s_limit(ready: Any) -> None:
     schedule.add(asked(rig, at="2031-07-01 02:30 Europe/London"))
     (found,) = scheduled.listed()
     assert (found.zone, found.latest - found.at) == ("Europe/London", 1800)
+
+
+def test_beyond_a_window_s_latest_start_it_may_begin_all_the_same(ready: Any) -> None:
+    rig = ready(0, TOLD, "")
+    schedule.add(asked(rig, at="2031-07-01 03:15 Europe/London", outside_window=True))
+    (found,) = scheduled.listed()
+    assert found.latest - found.at == schedule.GRACE
+
+
+def test_of_two_windows_that_are_open_the_later_limit_counts(ready: Any) -> None:
+    rig = ready(0, TOLD, "")
+    long = {**NIGHTLY, "name": "long", "length": "5h", "latest_start": "4h"}
+    open_fleet(Path(rig.inventory), ("web1",), maintenance={"windows": [NIGHTLY, long]})
+    schedule.add(asked(rig, at="2031-07-01 03:30 Europe/London"))
+    (found,) = scheduled.listed()
+    assert found.latest - found.at == 2.5 * 3600
