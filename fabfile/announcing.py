@@ -100,6 +100,7 @@ def announcing(session: Session, incident: str = "") -> Iterator[Announcer]:
         announcer.end_with("failed", error)
         raise
     except BaseException as error:
+        vars(error)["announced"] = announcer.first is not None
         announcer.end("failed", type(error).__name__)
         raise
     else:

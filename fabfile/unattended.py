@@ -110,7 +110,8 @@ def _begin(found: Scheduled) -> int:
     except FabfleetError as error:
         return _end(found, "failed", "failed", str(error), announced=error.announced)
     except BaseException as error:
-        _end(found, "failed", "failed", f"{type(error).__name__}: {error}", announced=True)
+        _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
+             announced=vars(error).get("announced", False))
         raise
     return _end(found, "finished", "finished", "", announced=True)
 
@@ -119,10 +120,13 @@ def _end(found: Scheduled, state: State, kind: Kind, why: str, announced: bool =
     """Say it, write it down, and let nothing start it again."""
     found = scheduled.moved(found, state, why)
     print(f"{found.id}: {state}{': ' if why else ''}{why}", flush=True)
-    alarm.take_away(found.alarm)
     if not announced:
         for note in _tell(found, kind):
-            print(f"note: notifications: {note}")
+            print(f"note: notifications: {note}", flush=True)
+    try:
+        alarm.take_away(found.alarm)
+    except Refused as error:  # it starts nothing any more, and somebody has to know the result
+        print(f"note: {error}")
     return 1 if state in ("failed", "interrupted") else 0
 
 

@@ -156,6 +156,27 @@ def test_what_nobody_foresaw_is_known_too(rig: Rig) -> None:
     with pytest.raises(RuntimeError):
         unattended.run(rig.put())
     assert rig.state == ("failed", "RuntimeError: boom")
+    assert [(each.kind, each.detail) for each in rig.told] == [("failed", "RuntimeError: boom")]
+
+
+def test_what_nobody_foresaw_is_not_told_twice(rig: Rig) -> None:
+    rig.error = RuntimeError("boom")
+    vars(rig.error)["announced"] = True
+    with pytest.raises(RuntimeError):
+        unattended.run(rig.put())
+    assert (rig.state[0], rig.told) == ("failed", [])
+
+
+def test_an_alarm_that_cannot_be_taken_away_keeps_nothing_from_being_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise Refused("systemctl disable: no bus")
+
+    monkeypatch.setattr(alarm, "take_away", refuse)
+    rig.error = Unavailable("web1: unreachable")
+    assert unattended.run(rig.put()) == 0
+    assert (rig.state[0], [each.kind for each in rig.told]) == ("skipped", ["skipped"])
 
 
 def test_an_inventory_that_cannot_be_read_any_more(rig: Rig) -> None:
