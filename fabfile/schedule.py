@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fabfile.engine import alarm, scheduled
 from fabfile.engine.journal import operator
 from fabfile.engine.scheduled import Scheduled
 from fabfile.environment import Environment, inventories_root, open_environment
-from fabfile.errors import Refused, UsageError
+from fabfile.errors import FabfleetError, Refused, UsageError
 from fabfile.moments import moment, shown
 from fabfile.session import confirmed
 from fabfile.windows import ALL_THE_SAME, span, windows
@@ -64,16 +65,21 @@ def add(asked: Asked) -> None:
             print(line)
         print(f"approved plan: {found.digest[:12]}; `fab plan` shows every command")
         confirmed(environment, asked.yes)
+        if time.time() > latest:
+            raise Refused(f"it had to begin by {shown(latest, zone)}; nothing was scheduled")
         found.plan.write_text(told["text"])
-        scheduled.write(found)
         found.output.touch(0o600)  # it may tell the way past the page
+        incident, notes = status_page.announce(environment, at)
+        found = replace(found, incident=incident)
+        # All is written before anything can start it: from then on it writes itself.
+        scheduled.write(found)
         by = alarm.set_alarm(_alarm(found))
     except BaseException:
+        with suppress(FabfleetError):
+            alarm.take_away(found.alarm)
         scheduled.forget(found)
+        status_page.take_back(environment, found.incident)
         raise
-    incident, notes = status_page.announce(environment, at)
-    if incident:
-        scheduled.write(replace(found, incident=incident))
     for note in notes:
         print(f"note: notifications: {note}")
     print(f"{found.id}: {found.what} at {shown(at, zone)}, in "
@@ -172,10 +178,12 @@ def cancel(name: str) -> None:
         if not alone:
             raise Refused(f"{name}: it runs; see {found.output}")
         found = scheduled.read(name)
+        before = found.state
+        if before == "waiting":  # what is cancelled starts nothing, whatever its alarm does
+            scheduled.moved(found, "cancelled", f"by {operator()}")
         alarm.take_away(found.alarm)
-        if found.state != "waiting":
-            raise UsageError(f"{name}: it is {found.state} already")
-        scheduled.moved(found, "cancelled", f"by {operator()}")
+        if before != "waiting":
+            raise UsageError(f"{name}: it is {before} already")
     if found.incident:
         environment = open_environment(found.env, found.inventory)
         for note in status_page.take_back(environment, found.incident):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import approval, schedule, unattended
+from fabfile import approval, schedule, status_page, unattended
 from fabfile.course import Wish
 from fabfile.display.notices import Notice
 from fabfile.engine import alarm, scheduled
@@ -50,6 +50,8 @@ class Rig:
             raise self.error
 
     def set_alarm(self, found: alarm.Alarm) -> str:
+        if self.error:
+            raise self.error
         self.alarms.append(found)
         return "cron"
 
@@ -300,3 +302,60 @@ def test_of_two_windows_that_are_open_the_later_limit_counts(ready: Any) -> None
     schedule.add(asked(rig, at="2031-07-01 03:30 Europe/London"))
     (found,) = scheduled.listed()
     assert found.latest - found.at == 2.5 * 3600
+
+
+def test_all_is_written_before_anything_can_start_it(
+    ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = ready(0, TOLD, "")
+    monkeypatch.setattr(status_page, "announce", lambda *_: ("i1", []))
+    seen = []
+
+    def begin_at_once(found: alarm.Alarm) -> str:
+        (kept,) = scheduled.listed()
+        seen.append(kept.incident)
+        scheduled.moved(kept, "started")
+        return "cron"
+
+    monkeypatch.setattr(alarm, "set_alarm", begin_at_once)
+    schedule.add(asked(rig, window="nightly"))
+    (found,) = scheduled.listed()
+    assert (seen, found.state) == (["i1"], "started")
+
+
+def test_an_alarm_that_cannot_be_set_leaves_nothing(
+    ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = ready(0, TOLD, "")
+    back: list[str] = []
+    monkeypatch.setattr(status_page, "announce", lambda *_: ("i1", []))
+    monkeypatch.setattr(status_page, "take_back", lambda _, incident: back.append(incident))
+    rig.error = Refused("systemctl enable: no bus")
+    with pytest.raises(Refused, match="no bus"):
+        schedule.add(asked(rig, window="nightly"))
+    assert (scheduled.listed(), len(rig.gone), back) == ([], 1, ["i1"])
+
+
+def test_who_thinks_too_long_schedules_nothing(
+    ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = ready(0, TOLD, "")
+    now = time.time()
+    monkeypatch.setattr(schedule, "confirmed",
+                        lambda *_: monkeypatch.setattr("time.time", lambda: now + 7200))
+    with pytest.raises(Refused, match="it had to begin by"):
+        schedule.add(asked(rig, at="10m", outside_window=True))
+    assert (scheduled.listed(), rig.alarms) == ([], [])
+
+
+def test_what_is_cancelled_stays_so_where_its_alarm_cannot_be_taken_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise Refused("systemctl disable: no bus")
+
+    rig.put()
+    monkeypatch.setattr(alarm, "take_away", refuse)
+    with pytest.raises(Refused, match="no bus"):
+        schedule.cancel("x")
+    assert rig.state[0] == "cancelled"
