@@ -47,8 +47,11 @@ def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
     if fleet.expand and again:
         again = (*migrations.untouched(fleet.migration, fleet.expand),
                  *(replace(step, if_well=True) for step in again))
+    found = for_good(migrate_stage(fleet, fleet.expand))
+    # What follows the migrations has no way back, so that it is never too late for it.
+    last = max((number for number, each in enumerate(found) if each.name == "migrate"), default=0)
     return [replace(stage, turns=tuple(replace(turn, recover=again) for turn in stage.turns))
-            for stage in for_good(migrate_stage(fleet, fleet.expand))]
+            if number <= last else stage for number, stage in enumerate(found)]
 
 
 def _start_or_go_back(fleet: Fleet) -> list[Stage]:

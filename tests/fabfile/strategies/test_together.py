@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from fabfile.environment import Environment
 from fabfile.strategies import rolling, together
-from tests.fabfile.fleets import arguments, fresh, live, make_fleet, ready, told
+from tests.fabfile.fleets import arguments, fresh, live, make_fleet, open_fleet, ready, told
 from tests.fabfile.strategies.outline import names, outline, stage_of
 
 ALL = ("web1", "web2", "web3")
@@ -38,6 +40,18 @@ def test_all_serve_again_where_migrating_fails(prod: Environment) -> None:
     ]
     (asked,) = turn.recover[0].actions
     assert arguments(asked) == {"env": {}, "only": {"default": ["shop.0002_stock"]}, "back": False}
+
+
+def test_after_the_migrations_a_hook_has_no_way_back(tmp_path: Path) -> None:
+    """Or it could be too late for it, with all stopped and the database changed."""
+    hooks = {"before": {"migrate": [{"run": "b", "on": "controller"}]},
+             "after": {"migrate": [{"run": "a", "on": "controller"}]}}
+    environment = open_fleet(tmp_path, ALL, hooks=hooks)
+    fleet = make_fleet(environment, *map(ready, ALL), pending=["shop.0002_stock"])
+    plan = together.plan(fleet)
+    back = {stage.name: bool(stage.turns[0].recover) for stage in plan.stages
+            if "migrate" in stage.name}
+    assert back == {"before-migrate": True, "migrate": True, "after-migrate": False}
 
 
 def test_a_first_deploy_has_nothing_to_serve_again(prod: Environment) -> None:
