@@ -11,10 +11,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http.client import HTTPException, InvalidURL
 from queue import SimpleQueue
 
 from fabfile.display.notices import Mail, Post
+from fabfile.errors import UsageError
 from roles.notifications import EmailSettings
 
 TRIES = 2
@@ -73,9 +75,14 @@ class Sender:
 
     def _work(self) -> None:
         while message := self._queue.get():
-            due = message if isinstance(message, Post | Mail) else message(self.made)
-            if due:
-                self._try(due)
+            try:
+                due = message if isinstance(message, Post | Mail) else message(self.made)
+                if due:
+                    self._try(due)
+            except UsageError as error:  # it names the secret's place, never the secret
+                self.notes.append(str(error))
+            except Exception as error:  # noqa: BLE001 - it must not keep the others back
+                self.notes.append(f"not sent: {_reason(error)}")
 
     def _try(self, message: Post | Mail) -> None:
         makes = isinstance(message, Post) and message.makes
@@ -110,8 +117,9 @@ class Sender:
                 if post.makes:
                     body = answer.read(LONGEST_ANSWER)
         except urllib.error.HTTPError as error:
-            with error:
-                status, said = error.code, error.read(200).decode("utf-8", "replace").strip()
+            status, said = error.code, ""
+            with error, suppress(OSError, HTTPException):  # its reasons may never arrive
+                said = error.read(200).decode("utf-8", "replace").strip()
             if status not in post.fine:
                 raise Untold(f"HTTP status {status}{': ' if said else ''}{said}") from None
         except urllib.error.URLError as error:
@@ -128,6 +136,7 @@ class Sender:
 
     def _mail(self, mail: Mail) -> None:
         own = self.email
+        password = self.password() if own.user else ""
         context = ssl.create_default_context()
         try:
             if own.encryption == "tls":
@@ -139,7 +148,7 @@ class Sender:
                 if own.encryption == "starttls":
                     link.starttls(context=context)
                 if own.user:
-                    link.login(own.user, self.password())
+                    link.login(own.user, password)
                 link.send_message(mail.message)
         except smtplib.SMTPAuthenticationError as error:
             raise Untold(f"{own.server} refused the login of {own.user} ({error.smtp_code})"

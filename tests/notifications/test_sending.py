@@ -15,7 +15,9 @@ import pytest
 
 from fabfile.display.notices import Mail, Post
 from fabfile.engine.post import PAUSE, TRIES, Sender
+from fabfile.errors import UsageError
 from roles.notifications import EmailSettings
+from tests.lab.fleet import wait_for
 
 SECRET = "s3cret"
 # A busy machine's, far below the half minute of the slow service.
@@ -60,6 +62,15 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     yield made
     made.server.shutdown()
     made.server.server_close()
+
+
+class Greets(socketserver.StreamRequestHandler):
+    """A mail server as far as its greeting."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        for _ in iter(self.rfile.readline, b""):
+            self.wfile.write(b"250 AUTH PLAIN\r\n")
 
 
 def post(address: str, body: bytes = b"{}") -> Post:
@@ -108,6 +119,43 @@ def test_a_slow_service_delays_nothing_but_the_end_and_that_by_two_tries(service
     assert time.monotonic() - began < TRIES * 0.5 + PAUSE + LEEWAY
     assert notes[0] in ("slack: no answer: not within the time",
                         "not all were taken in time; the run waits no longer")
+
+
+class Stalls(socketserver.StreamRequestHandler):
+    """Says no, and never why."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.1 500 no\r\nContent-Length: 100\r\n\r\n")
+        time.sleep(3)
+
+
+@pytest.mark.parametrize("service", [((200,), 0)], indirect=True)
+def test_an_answer_that_never_ends_keeps_no_other_notice_back(service: Service) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Stalls) as stalling:
+        threading.Thread(target=stalling.serve_forever, args=(0.05,), daemon=True).start()
+        made = sender(timeout=0.3)
+        made.send([post(f"http://127.0.0.1:{stalling.server_address[1]}/"), post(service.address)])
+        wait_for("the other has arrived", lambda: service.bodies)
+        assert made.finish() == ["slack: HTTP status 500"]
+        stalling.shutdown()
+
+
+@pytest.mark.parametrize("service", [((200,), 0)], indirect=True)
+def test_a_password_that_is_missing_keeps_no_other_notice_back(service: Service) -> None:
+    def missing() -> str:
+        raise UsageError("secret env:SMTP: not set")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greets) as greeting:
+        threading.Thread(target=greeting.serve_forever, args=(0.05,), daemon=True).start()
+        settings = EmailSettings.model_validate({
+            "server": "127.0.0.1", "port": greeting.server_address[1], "encryption": "none",
+            "user": "u", "sender": "a@b.example", "to": ["c@d.example"]})
+        made = Sender(2, settings, missing)
+        made.send([Mail("email", EmailMessage()), post(service.address)])
+        wait_for("the other has arrived", lambda: service.bodies)
+        assert made.finish() == ["secret env:SMTP: not set"]
+        greeting.shutdown()
 
 
 def test_nobody_there() -> None:
