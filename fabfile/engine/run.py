@@ -91,8 +91,9 @@ class Runner:
                     break
                 result.reached = stage.name
                 way_back = resume or _recovery(stage)
-                if (way_back or stage.resume) and (reason := self._too_late(stage)):
-                    result.failures.append(reason)
+                late = self._too_late(stage) if way_back or stage.resume else None
+                if against := late or self._without_lock(stage):
+                    result.failures.append(against)
                     resume = way_back
                     break
                 if stage.resume is not None:
@@ -117,6 +118,16 @@ class Runner:
         outcome = Outcome(CONTROLLER, Kind.REFUSED, message=reason)
         return Failure(stage.name, Step("maintenance.window", CONTROLLER, ()), outcome)
 
+    def _without_lock(self, stage: Stage) -> Failure | None:
+        """Why the lock's record cannot name this stage, which is why it does not begin."""
+        try:
+            if self.lock:
+                self.lock.phase(stage.name)
+        except FabfleetError as error:
+            outcome = Outcome(CONTROLLER, Kind.REFUSED, message=f"the lock is lost: {error}")
+            return Failure(stage.name, Step("lock", CONTROLLER, ()), outcome)
+        return None
+
     def _resume(self, steps: Sequence[tuple[Stage, Step]], result: Result) -> None:
         """What was stopped for the plan's sake goes on, unless what it waited for may go on too."""
         if not steps or self.aborted:
@@ -135,8 +146,6 @@ class Runner:
                 result.failures.append(Failure(stage.name, step, outcome, "", None, step.host))
 
     def _stage(self, stage: Stage, result: Result) -> None:
-        if self.lock:
-            self.lock.phase(stage.name)
         self.journal.write("stage", stage=stage.name)
         self._tell("stage_started", stage)
         done: list[Turn] = []

@@ -673,6 +673,29 @@ def test_without_the_lock_nothing_more_is_done(
     assert lock.phases == ["roll"]
 
 
+class LostBetween(LostAfter):
+    """Lost before this stage begins, and found again after it."""
+
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        if name == "migrate":
+            raise self.error
+
+
+def test_a_lock_that_is_lost_between_stages_is_a_failure_with_its_way_back(
+    prod: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not an error that says that nothing was changed."""
+    monkeypatch.setenv("FABFLEET_STATE", str(tmp_path / "state"))
+    rig = Rig(prod, LostBetween(99, Unavailable("web1: no answer")))
+    result = rig.execute(*closing(moved=True))
+    rig.journal.close()
+    assert [(each.stage, each.outcome.kind, each.outcome.message) for each in result.failures] == [
+        ("migrate", Kind.REFUSED, "the lock is lost: web1: no answer")]
+    assert done(rig, "web1") == ["stop", "again"]
+    assert events(list(read(rig.journal.path)))[-1].startswith("plan-ended")
+
+
 def test_a_real_plan_runs_as_it_stands(rig: Rig, prod: Environment) -> None:
     plan = rolling.plan(make_fleet(prod))
     assert rig.runner.execute(plan)
