@@ -38,7 +38,7 @@ def open_again(env: str, inventory: str, yes: bool) -> None:
     with connected(env, inventory) as session:
         site = _site(session)
         before = closing.look(session.transport, site)
-        if before is None:
+        if before is None and not _left_stopped(session, site):
             session.lines.write(f"{site.url} was open already")
             with announcing(session) as tell:
                 tell.opened()
@@ -126,7 +126,7 @@ def _closing(session: Session, site: Site, why: Reason) -> list[Stage]:
     if not site.stands:
         return _at_once("close", maintenance.close(site, why))
     turns = [Turn(target.name, (*maintenance.settle(site, target), *wsgi.role.stop(target),
-                                *maintenance.stand_in(site, target, why)))
+                                *maintenance.stand_in(site, target, why)), _back(site, target))
              for target in _servers(session)]
     return stages("close", "parallel", turns)
 
@@ -134,9 +134,18 @@ def _closing(session: Session, site: Site, why: Reason) -> list[Stage]:
 def _opening(session: Session, site: Site) -> list[Stage]:
     if not site.stands:
         return _at_once("open", maintenance.open_again(site))
-    turns = [Turn(target.name, (*maintenance.step_aside(site, target), *wsgi.role.start(target)))
-             for target in _servers(session)]
+    turns = [Turn(target.name, _back(site, target)) for target in _servers(session)]
     return stages("open", "rolling", turns)
+
+
+def _back(site: Site, target: Target) -> tuple[Step, ...]:
+    return (*maintenance.step_aside(site, target), *wsgi.role.start(target))
+
+
+def _left_stopped(session: Session, site: Site) -> bool:
+    """Our stand-in is gone, as one that was killed, and the servers in whose place it was do not
+    serve."""
+    return bool(site.stands) and not all(map(wsgi.role.serves, _servers(session)))
 
 
 def _servers(session: Session) -> list[Target]:

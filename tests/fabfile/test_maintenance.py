@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from fabfile.maintenance import lines
+import pytest
+
+from fabfile.display.lines import Lines
+from fabfile.engine import closing
+from fabfile.engine.fleet import FleetTransport
+from fabfile.maintenance import close, lines, open_again
+from fabfile.plan import Stage
+from fabfile.session import Session
 from roles.maintenance import Closed, MaintenanceSettings, Site
+from roles.role import HostFacts
+from tests.fabfile.fleets import OLD, UNIT, open_fleet, ready
 
 SITE = Site("shop-prod", MaintenanceSettings(driver="haproxy"), (), "https://shop.test/", "/up")
 CLOSED = Closed(time.time() - 65, "new shelves", "eve@desk", by_run=False, secret="5ec3e7")
@@ -38,3 +52,51 @@ def test_closed_by_a_run_that_is_gone_and_not_everywhere() -> None:
     assert found[2].startswith("  NOT ALL hosts in front show the page")
     assert found[-1] == ("    as it is: fab start --env=prod, look past the page, then "
                          "fab maintenance.off --env=prod")
+
+
+# --- our stand-in ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Stage]]:
+    """What is run of a task, on hosts of which this is known, while no stand-in answers."""
+    environment = open_fleet(tmp_path, ("web1",), maintenance={"driver": "stand-in"},
+                             app={"name": "shop", "urls": ["https://shop.test/"]})
+    ran: list[Stage] = []
+
+    def make(task: Callable[..., None], facts: HostFacts, *words: Any) -> list[Stage]:
+        session = Session(environment, environment.hosts, FleetTransport((), "prod"),
+                          Lines(sys.stdout))
+        session.facts = {"web1": facts}
+
+        @contextmanager
+        def connected(*_: Any) -> Iterator[Session]:
+            yield session
+
+        monkeypatch.setattr(Session, "probe", lambda _: session.facts)
+        monkeypatch.setattr("fabfile.maintenance.connected", connected)
+        monkeypatch.setattr("fabfile.maintenance._run", lambda *words: ran.extend(words[2]))
+        monkeypatch.setattr(closing, "look", lambda *_: None)
+        task("prod", "", *words)
+        return ran
+
+    return make
+
+
+def test_servers_that_a_dead_stand_in_has_left_stopped_are_started(by_hand: Any) -> None:
+    found = by_hand(open_again, ready("web1", services={UNIT: "inactive"}, running=()),
+                    True)
+    assert [step.name for step in found[0].turns[0].steps] == [
+        "maintenance.step-aside", "wsgi.start", "wsgi.health"]
+
+
+def test_servers_that_serve_are_left_alone(by_hand: Any) -> None:
+    assert by_hand(open_again, ready("web1", running=(OLD,)), True) == []
+
+
+def test_where_no_stand_in_can_be_the_server_goes_on(by_hand: Any) -> None:
+    found = by_hand(close, ready("web1"), "disks", "", "", True)
+    (turn,) = found[0].turns
+    assert [step.name for step in turn.steps][-2:] == ["wsgi.stop", "maintenance.stand-in"]
+    assert [step.name for step in turn.recover] == [
+        "maintenance.step-aside", "wsgi.start", "wsgi.health"]
