@@ -99,8 +99,15 @@ class Environment:
                                  f"which shows whether it is closed")
         health = self.of(WsgiSettings, "wsgi").health.path
         if settings.driver == "stand-in":
-            stands = tuple((host, self.paths(host).state) for host in self.hosts
-                           if runs_wsgi(self.of(WsgiSettings, "wsgi", host), host))
+            serving = [host for host in self.hosts
+                       if runs_wsgi(self.of(WsgiSettings, "wsgi", host), host)]
+            for host in serving:
+                if self.of(WsgiSettings, "wsgi", host).socket_path:
+                    raise InventoryError(
+                        f"{first.where('maintenance', 'driver')}: a stand-in answers at a port, "
+                        f"and the server of {host.name} at a socket "
+                        f"({host.where('wsgi', 'bind')}); let what is in front of it show the page")
+            stands = tuple((host, self.paths(host).state) for host in serving)
             return Site(self.key, settings, (), self.app.urls[0], health, stands)
         hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
         return Site(self.key, settings, hosts, self.app.urls[0], health)

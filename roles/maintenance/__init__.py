@@ -230,7 +230,7 @@ def stand_in(site: Site, target: Target, why: Reason) -> tuple[Step, ...]:
         return ()
     html, data = page.render_page(site.settings, why.told, why.until)
     told = {"action": "start", "html": html, "json": data, "key": site.key, "run": "",
-            "address": target.of(WsgiSettings, "wsgi").bind, "api": site.settings.api,
+            "address": target.of(WsgiSettings, "wsgi").address, "api": site.settings.api,
             "retry": _retry(site, why), "record": _record(why)}
     return (_standin("stand-in", target.host, target.paths.state, told),)
 

@@ -22,10 +22,13 @@ BY_RUN = Closed(1.0, "Release x", "eve@desk", by_run=True)
 BY_HAND = Closed(1.0, "shelves", "eve@desk", by_run=False)
 
 
-def opened(folder: Path, balancer: Any = None, **maintenance: Any) -> Environment:
+def opened(
+    folder: Path, balancer: Any = None, wsgi: Any = None, **maintenance: Any
+) -> Environment:
     return open_fleet(folder, ALL, proxies=["lb1", "lb2"],
                       app={"name": "shop", "urls": ["https://shop.test/"]},
-                      balancer=balancer or {}, maintenance={"driver": "haproxy", **maintenance})
+                      balancer=balancer or {}, wsgi=wsgi or {},
+                      maintenance={"driver": "haproxy", **maintenance})
 
 
 @pytest.fixture
@@ -136,6 +139,19 @@ def test_a_stand_in_takes_each_servers_place(tmp_path: Path) -> None:
         ("timers", "parallel", [(host, ["timers.resume"]) for host in ALL]),
         ("finish", "parallel", [(host, ["release.finish"]) for host in ALL]),
     ]
+
+
+def test_a_stand_in_is_everywhere_where_its_server_was(tmp_path: Path) -> None:
+    made = opened(tmp_path, driver="stand-in", wsgi={"bind": "*:8000"})
+    steps = [step for _, step in together.plan(fleet_of(made)).steps()
+             if step.name == "maintenance.stand-in"]
+    assert {arguments(step.actions[0])["address"] for step in steps} == {"0.0.0.0:8000"}
+
+
+def test_a_stand_in_cannot_be_where_the_server_listens_at_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match=r"driver: a stand-in answers at a port, and the "
+                                             r"server of web1 at a socket \(.*wsgi\.bind\)"):
+        opened(tmp_path, driver="stand-in", wsgi={"bind": "/run/shop/wsgi.sock"})
 
 
 def test_a_stand_in_that_a_dead_run_left_behind_steps_aside(tmp_path: Path) -> None:
