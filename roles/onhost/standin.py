@@ -48,18 +48,19 @@ def note():
     os.replace(draft, draft[:-len(".new")])
 
 
-def locked(descriptor):
+def locked(descriptor, kind):
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def runs():
-    """The process id of the one that answers, or 0."""
+    """The process id of the one that answers, or 0. Whoever only looks shares the lock, and takes
+    nobody else who looks for the one that answers."""
     with open(path(), "a+", encoding="ascii") as file:
-        while not locked(file):
+        while not locked(file, fcntl.LOCK_SH):
             file.seek(0)
             found = file.read()
             if found:
@@ -117,8 +118,11 @@ def serve(server, lock):
 
 def start():
     lock = open(path(), "a+", encoding="ascii")  # noqa: SIM115 - held until the process ends
-    if not locked(lock):
-        return
+    while not locked(lock, fcntl.LOCK_EX):
+        if runs():
+            return
+        time.sleep(PAUSE)  # somebody looks
+    lock.truncate(0)  # what stands there is the id of a process that is gone, or another's by now
     host, _, port = ARGUMENTS["address"].rpartition(":")
     Server.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
     deadline = time.monotonic() + SECONDS

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.roles.onhost.programs import Done, run
+from tests.roles.onhost.programs import Done, end, run, start
 
 
 class StandIn:
@@ -21,13 +24,15 @@ class StandIn:
             found.bind(("127.0.0.1", 0))
             self.port: int = found.getsockname()[1]
 
-    def tell(self, action: str, **changes: Any) -> Done:
-        arguments = {
+    def arguments(self, action: str) -> dict[str, Any]:
+        return {
             "action": action, "folder": str(self.folder), "address": f"127.0.0.1:{self.port}",
             "html": "<p>soon</p>", "json": '{"error": "maintenance"}', "retry": "60",
             "api": ["/api/"], "key": "shop-local", "run": "r1",
             "record": {"reason": "disks", "who": "eve@desk", "until": 0, "by_run": True}}
-        return run("standin", {**arguments, **changes})
+
+    def tell(self, action: str, **changes: Any) -> Done:
+        return run("standin", {**self.arguments(action), **changes})
 
     def ask(self, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, Any, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -79,6 +84,25 @@ def test_started_and_stopped_twice(standin: StandIn) -> None:
     assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
     assert not standin.listens()
     assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
+
+
+def test_whoever_looks_is_not_taken_for_it(standin: StandIn) -> None:
+    """Nor is a process that has its old id by now: it would be told to end."""
+    standin.folder.mkdir()
+    with (standin.folder / "stand-in.pid").open("w+") as looked, \
+            subprocess.Popen(["sleep", "60"]) as other:
+        looked.write(str(other.pid))
+        looked.flush()
+        fcntl.flock(looked, fcntl.LOCK_SH)
+        assert standin.tell("look").answer["closed"] is False
+        assert standin.tell("stop").answer["closed"] is False
+        starting = start("standin", standin.arguments("start"))
+        time.sleep(0.3)
+        assert starting.poll() is None
+        assert other.poll() is None
+        fcntl.flock(looked, fcntl.LOCK_UN)
+        assert end(starting).answer["shown"] is True
+        other.kill()
 
 
 def test_the_port_is_free_at_once_for_the_server(standin: StandIn) -> None:
