@@ -56,11 +56,11 @@ def may_begin(environment: Environment, now: float) -> Deadline | None:
     if not named:
         return None
     known = estimate(environment)
-    reasons = {}
-    for each in open_now(named, now):
-        reasons[each] = _against(each, now, known.whole)
-        if not reasons[each]:
-            return Deadline(each, each.end - _reserve(named, each, known), known)
+    reasons = {each: _against(each, now, known.whole) for each in open_now(named, now)}
+    fitting = [Deadline(each, each.end - _reserve(named, each, known), known)
+               for each, reason in reasons.items() if not reason]
+    if fitting:  # of several the longest: nothing ends early for a shorter one's sake
+        return max(fitting, key=lambda found: found.last)
     told = list(reasons.values()) or ["it is outside of every maintenance window"]
     following = [each for each in upcoming(named, now, 5) if each.start > now and not each.problem]
     if following:

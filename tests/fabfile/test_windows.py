@@ -69,6 +69,17 @@ def test_one_of_two_that_are_open_is_enough(
     may_begin(opened(tmp_path, [NIGHTLY, long]), moment("2026-11-24 03:10"))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_that_are_open_the_longer_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: int
+) -> None:
+    takes(monkeypatch, 0)
+    long = {**NIGHTLY, "name": "other", "length": "5h", "latest_start": "4h"}
+    found = may_begin(opened(tmp_path, [NIGHTLY, long][::order]), moment("2026-11-24 02:10"))
+    assert found is not None
+    assert found.window.name == "other"
+
+
 def test_nothing_begins_that_would_not_leave_the_time_to_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
