@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,8 @@ class Estimate:
 def estimate(environment: Environment) -> Estimate:
     found: list[Estimate] = []
     for path in reversed(runs(environment.key)):
-        found += [each for each in [measured(read(path))] if each]
+        with suppress(OSError, ValueError, KeyError, TypeError):  # one that cannot be read
+            found += [each for each in [measured(read(path))] if each]
         if len(found) == REMEMBERED:
             break
     names = {name for each in found for name in each.stages}
@@ -42,13 +44,17 @@ def estimate(environment: Environment) -> Estimate:
 
 
 def measured(events: Iterable[Mapping[str, Any]]) -> Estimate | None:
-    """What one run took; None where it stopped nothing, or did not end."""
+    """What one run took; None where it stopped nothing or started nothing after, as `fab stop` and
+    a page by hand do, or did not end."""
     marks: list[tuple[str, float]] = []
     for event in events:
         if event["event"] == "stage" and (marks or event["stage"] in CLOSING):
             marks.append((event["stage"], event["at"]))
         if event["event"] == "plan-ended" and marks:
-            return Estimate(event["at"] - marks[0][1], dict(_lengths(marks, event["at"])))
+            took = Estimate(event["at"] - marks[0][1], dict(_lengths(marks, event["at"])))
+            # A clock that was set meanwhile tells nothing.
+            sane = all(seconds >= 0 for seconds in took.stages.values())
+            return took if sane and "start" in took.stages else None
     return None
 
 

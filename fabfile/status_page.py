@@ -171,8 +171,5 @@ def _token(settings: NotificationsSettings) -> str:
 
 def _seconds(environment: Environment) -> float:
     """For how long it is announced."""
-    try:
-        known = estimate(environment).whole
-    except (OSError, ValueError, KeyError, TypeError):  # a journal that cannot be read
-        known = 0
+    known = estimate(environment).whole
     return max(known, LEAST) if known else UNKNOWN

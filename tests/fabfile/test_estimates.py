@@ -35,9 +35,25 @@ def test_the_longest_of_the_last_ones_counts(
     monkeypatch.setattr("time.time", lambda: now[0])
     for number, seconds in enumerate((99, 1, 2, 7, 4, 5)):  # of which the first is forgotten
         journal = Journal(prod.key, f"run{number}")
-        for event, at in (("stage", 0.0), ("plan-ended", float(seconds))):
-            now[0] = at
-            journal.write(event, stage="stop")
+        for event, stage, at in (("stage", "stop", 0), ("stage", "start", seconds - 1),
+                                 ("plan-ended", "", seconds)):
+            now[0] = float(at)
+            journal.write(event, stage=stage)
         journal.close()
-    assert estimate(prod) == Estimate(7, {"stop": 7})
-    assert estimate(prod).going_back == 0
+    assert estimate(prod) == Estimate(7, {"stop": 6, "start": 1})
+    assert estimate(prod).going_back == 1
+    (tmp_path / "state" / prod.key / "run9.jsonl").write_text("no journal\n")
+    assert estimate(prod).whole == 7
+
+
+@pytest.mark.parametrize("names", [["close"], ["stop"], ["stop-tasks", "timers"]])
+def test_what_stops_and_starts_nothing_is_no_maintenance(names: list[str]) -> None:
+    """A page by hand, `fab stop`, a job that did not end in time: the next one takes longer."""
+    stages: list[dict[str, Any]] = [
+        {"event": "stage", "stage": name, "at": float(at)} for at, name in enumerate(names)]
+    assert measured([*stages, {"event": "plan-ended", "at": 9.0}]) is None
+
+
+def test_a_clock_that_was_set_meanwhile_tells_nothing() -> None:
+    back = [{**each, "at": each["at"] - 3600 if each["at"] > 15 else each["at"]} for each in RUN]
+    assert measured(back) is None
