@@ -37,10 +37,11 @@ def is_on(unit):
 
 
 def tell(verb, unit):
+    """What went wrong, or nothing."""
     done = subprocess.run(["sudo", "-n", ARGUMENTS["systemctl"], verb, unit],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        fail("%s: %s" % (unit, done.stdout.decode("utf-8", "replace").strip()))
+    said = done.stdout.decode("utf-8", "replace").strip()
+    return "%s (%s %s)" % (said, verb, unit) if done.returncode else ""
 
 
 def read():
@@ -90,7 +91,11 @@ def pause():
               "timers": [timer for timer in timers if timer in now_on or timer in was_on]}
     write(record)
     for timer in now_on:
-        tell("stop", timer)
+        problem = tell("stop", timer)
+        if problem:
+            if before is None:
+                resume()
+            fail(problem)
     deadline = time.monotonic() + ARGUMENTS["deadline"]
     while True:
         left = still_running()
@@ -106,10 +111,12 @@ def pause():
 
 def resume():
     record = read() or {"off": [], "timers": []}
-    for timer in record["timers"]:
-        # One that the inventory no longer names is nobody's business here.
-        if timer in ARGUMENTS["timers"]:
-            tell("start", timer)
+    # One that the inventory no longer names is nobody's business here, nor one that is on.
+    off = [timer for timer in record["timers"]
+           if timer in ARGUMENTS["timers"] and not is_on(timer)]
+    problems = [problem for problem in [tell("start", timer) for timer in off] if problem]
+    if problems:
+        fail("\n".join(problems))
     try:
         os.remove(PATH)
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,3 +101,58 @@ def test_what_cannot_be_read_is_said(root: Path) -> None:
     assert done.err.startswith(f"{root}/.fabfleet/paused.json: ")
     (root / ".fabfleet/paused.json").write_text(json.dumps({"off": [], "timers": []}))
     assert act(root, "pause").exit == 0
+
+
+# --- timers, at a systemctl of ours; for real: on hosts of the lab --------------------------------
+
+
+@pytest.fixture
+def timers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of those that are on; sudo allows what has a file in ``allowed``."""
+    programs, active, allowed = (tmp_path / name for name in ("bin", "on", "allowed"))
+    for folder in (programs, active, allowed):
+        folder.mkdir()
+    (programs / "systemctl").write_text(f"""#!/bin/sh
+case $1 in
+    show) [ "$3" != Unit ] || {{ echo Unit=; exit; }}
+          [ -e {active}/$4 ] && echo ActiveState=active || echo ActiveState=inactive ;;
+    stop) rm {active}/$2 ;;
+    start) touch {active}/$2 ;;
+esac
+""")
+    (programs / "sudo").write_text(f"""#!/bin/sh
+[ -e {allowed}/$4 ] || {{ echo 'sudo: a password is required' >&2; exit 1; }}
+shift; exec "$@"
+""")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    return active
+
+
+def test_without_the_rules_of_sudo_nothing_stays_paused(root: Path, timers: Path) -> None:
+    names = ["a.timer", "b.timer"]
+    for name in names:
+        (timers / name).touch()
+    (root / "allowed/a.timer").touch()
+    done = act(root, "pause", timers=names, systemctl=str(root / "bin/systemctl"))
+    assert (done.exit, done.err) == (1, "sudo: a password is required (stop b.timer)\n")
+    assert sorted(each.name for each in timers.iterdir()) == names
+    assert not (root / ".fabfleet/paused.json").exists()
+
+
+def test_all_that_can_go_on_does(root: Path, timers: Path) -> None:
+    names = ["a.timer", "b.timer"]
+    for name in names:
+        (root / "allowed" / name).touch()
+        (timers / name).touch()
+    more = {"timers": names, "systemctl": str(root / "bin/systemctl")}
+    assert act(root, "pause", **more).answer == {"off": [], "timers": names}
+    assert list(timers.iterdir()) == []
+    (root / "allowed/a.timer").unlink()
+    done = act(root, "resume", **more)
+    assert (done.exit, done.err) == (1, "sudo: a password is required (start a.timer)\n")
+    assert [each.name for each in timers.iterdir()] == ["b.timer"]
+    (root / "allowed/a.timer").touch()
+    assert act(root, "resume", **more).exit == 0
+    assert sorted(each.name for each in timers.iterdir()) == names
