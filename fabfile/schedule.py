@@ -147,11 +147,20 @@ def _begin(window: Occurrence) -> tuple[float, float, str]:
 
 def show(env: str, as_json: bool) -> None:
     """``fab maintenance.scheduled``: of one environment, or of all."""
-    found = [each for each in scheduled.listed() if not env or each.env == env]
+    found, problems = [], []
+    for name in scheduled.names():
+        try:
+            found.append(scheduled.read(name))
+        except UsageError as error:
+            problems.append(str(error))
+    found = sorted((each for each in found if not env or each.env == env),
+                   key=lambda each: each.at)
+    for problem in problems:
+        print(problem, file=sys.stderr)
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1, sort_keys=True))
         return
-    if not found:
+    if not found and not problems:
         print("nothing is scheduled here")
     for each in found:
         for line in _lines(each):
@@ -163,10 +172,22 @@ def _lines(found: Scheduled) -> list[str]:
         found.at > time.time()) else ""
     lines = [(f"{found.id}: {found.state}: {found.what} at "
              f"{shown(found.at, found.zone)}{wait}, by {found.who}")]
-    lines += [f"  {line}" for line in found.why.splitlines()]
+    lines += [f"  {line}" for line in (found.why or _stuck(found)).splitlines()]
     if found.output.exists() and found.output.stat().st_size:
         lines.append(f"  what it said: {found.output}")
     return lines
+
+
+def _stuck(found: Scheduled) -> str:
+    """Why its state will not change by itself, if so."""
+    if found.state == "waiting" and time.time() > found.latest:
+        return (f"nothing has begun it by {shown(found.latest, found.zone)}, and it is too late now"
+                f"\nto take it away: fab maintenance.cancel --id={found.id}")
+    if found.state == "started":
+        with scheduled.held(found) as alone:
+            return (f"the process that ran it is gone; how things are: fab maintenance.status "
+                    f"--env={found.env}, fab status --env={found.env}") if alone else ""
+    return ""
 
 
 def cancel(name: str) -> None:

@@ -93,17 +93,24 @@ def write(found: Scheduled) -> None:
 
 
 def read(name: str) -> Scheduled:
-    """Raises :class:`UsageError` where there is none of this id."""
+    """Raises :class:`UsageError` where there is none of this id, or it cannot be read."""
+    path = folder() / f"{name}.json"
     try:
-        return Scheduled(**json.loads((folder() / f"{name}.json").read_text()))
+        return Scheduled(**json.loads(path.read_text()))
     except FileNotFoundError:
         raise UsageError(f"{name}: nothing of this name was scheduled here; see "
                          f"fab maintenance.scheduled") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path}: cannot be read, so it will not run: {error}") from None
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in folder().glob("*.json"))
 
 
 def listed() -> list[Scheduled]:
-    """All, the earliest first."""
-    return sorted((read(path.stem) for path in folder().glob("*.json")), key=lambda each: each.at)
+    """All, the earliest first. Raises :class:`UsageError` as :func:`read` does."""
+    return sorted(map(read, names()), key=lambda each: each.at)
 
 
 @contextmanager

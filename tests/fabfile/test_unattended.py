@@ -359,3 +359,31 @@ def test_what_is_cancelled_stays_so_where_its_alarm_cannot_be_taken_away(
     with pytest.raises(Refused, match="no bus"):
         schedule.cancel("x")
     assert rig.state[0] == "cancelled"
+
+
+def test_what_cannot_be_read_hides_nothing_else(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.put()
+    (scheduled.folder() / "torn.json").write_text("{")
+    (scheduled.folder() / "newer.json").write_text('{"id": "newer", "colour": "red"}')
+    schedule.show("", as_json=False)
+    told = capsys.readouterr()
+    assert told.out.startswith("x: waiting: ")
+    assert told.err.count("cannot be read, so it will not run: ") == 2
+    assert unattended.main(["run", "torn"]) == 2
+
+
+def test_what_nothing_has_begun_or_nobody_runs_any_more_says_so(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = time.time()
+    rig.put(at=now - 120, latest=now - 60)
+    schedule.show("", as_json=False)
+    assert "nothing has begun it by " in capsys.readouterr().out
+    found = rig.put(state="started")
+    schedule.show("", as_json=False)
+    assert "the process that ran it is gone" in capsys.readouterr().out
+    with scheduled.held(found):
+        schedule.show("", as_json=False)
+    assert "gone" not in capsys.readouterr().out
