@@ -111,7 +111,7 @@ def _kept() -> dict[str, str]:
 
 def _alarm(found: Scheduled) -> alarm.Alarm:
     return alarm.Alarm(found.alarm, found.at, _command(found, "run"), _kept(), str(Path.cwd()),
-                       str(found.output))
+                       str(found.output), _command(found, "ended"))
 
 
 def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:

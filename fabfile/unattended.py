@@ -2,6 +2,7 @@
 
     python -P -m fabfile.unattended rehearse ID     only look; JSON of what would run
     python -P -m fabfile.unattended run ID          what an alarm starts, at its time and at boots
+    python -P -m fabfile.unattended ended ID        and when that has ended, however it did
 
 ``run`` decides itself whether there is anything to do: it begins only what waits and is due, once,
 and what a restart of this machine has cut off it never begins again.
@@ -47,7 +48,7 @@ def main(words: Sequence[str]) -> int:
         if action == "rehearse":
             rehearse(found)
             return 0
-        return run(found)
+        return ended(found) if action == "ended" else run(found)
     except FabfleetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -83,9 +84,7 @@ def run(found: Scheduled) -> int:
             return 0  # it runs, and whoever started us did so once more
         found = scheduled.read(found.id)
         if found.state == "started":
-            return _end(found, "interrupted", "failed", f"the machine that ran it ended it "
-                        f"in the midst; it is not begun again by itself. How things are: fab "
-                        f"maintenance.status --env={found.env}, fab status --env={found.env}")
+            return _cut_off(found)
         if found.state != "waiting":
             alarm.take_away(found.alarm)
             return 0
@@ -97,6 +96,19 @@ def run(found: Scheduled) -> int:
                         f"it was to begin by {shown(found.latest, found.zone)}, and nothing began "
                         f"it until {shown(now, found.zone)}")
         return _begin(scheduled.moved(found, "started"))
+
+
+def ended(found: Scheduled) -> int:
+    """Where its process was killed, nothing else would say so until the machine boots."""
+    with scheduled.held(found) as alone:
+        found = scheduled.read(found.id)
+        return _cut_off(found) if alone and found.state == "started" else 0
+
+
+def _cut_off(found: Scheduled) -> int:
+    return _end(found, "interrupted", "failed", f"the machine that ran it ended it in the midst; "
+                f"it is not begun again by itself. How things are: fab maintenance.status "
+                f"--env={found.env}, fab status --env={found.env}")
 
 
 def _begin(found: Scheduled) -> int:

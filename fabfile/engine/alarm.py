@@ -23,7 +23,8 @@ BOOT_SECONDS = 30
 @dataclass(frozen=True)
 class Alarm:
     """``name`` tells it from others; ``at`` in seconds since the epoch; ``output``: the file that
-    gets what ``argv`` says."""
+    gets what ``argv`` says. ``after`` is started when ``argv`` has ended, however it did; by cron
+    it is not, which starts ``argv`` again."""
 
     name: str
     at: float
@@ -31,16 +32,19 @@ class Alarm:
     environment: Mapping[str, str]
     folder: str
     output: str
+    after: Sequence[str] = ()
 
     @property
     def service(self) -> str:
         """The service of systemd. A line of the shell starts it, so that nothing in it is read as
         one of systemd's specifiers. Where the machine goes down, only the run itself is told: what
         it has started, as rsync, it lets finish."""
+        after = (f"ExecStopPost=/bin/sh -c {_for_systemd(self._line(self.after))}\n"
+                 if self.after else "")
         line = _for_systemd(self.line)
         return (f"[Unit]\nDescription=Fabfleet: {self.name}\nAfter=network-online.target\n"
                 f"Wants=network-online.target\n\n[Service]\nType=oneshot\n"
-                f"ExecStart=/bin/sh -c {line}\nTimeoutStartSec=infinity\n"
+                f"ExecStart=/bin/sh -c {line}\n{after}TimeoutStartSec=infinity\n"
                 f"KillMode=mixed\nTimeoutStopSec={STOP_SECONDS}\n")
 
     @property
@@ -62,8 +66,11 @@ class Alarm:
     @property
     def line(self) -> str:
         """The whole shell line."""
+        return self._line(self.argv)
+
+    def _line(self, argv: Sequence[str]) -> str:
         variables = [f"{name}={value}" for name, value in sorted(self.environment.items())]
-        words = shlex.join(["env", "-i", *variables, *self.argv])
+        words = shlex.join(["env", "-i", *variables, *argv])
         return (f"cd {shlex.quote(self.folder)} && exec {words} </dev/null "
                 f">>{shlex.quote(self.output)} 2>&1")
 

@@ -122,6 +122,17 @@ def test_what_was_cut_off_is_told_and_not_begun_again(rig: Rig) -> None:
         + " --ref=c0ffee --accept-risk=a.b --maintenance")]
 
 
+def test_a_process_that_was_killed_is_told_when_it_has_ended(rig: Rig) -> None:
+    assert unattended.ended(rig.put(state="started")) == 1
+    assert (rig.state[0], [each.kind for each in rig.told]) == ("interrupted", ["failed"])
+
+
+@pytest.mark.parametrize("state", ["waiting", "finished", "failed"])
+def test_what_has_ended_well_or_did_not_begin_is_left_alone(rig: Rig, state: str) -> None:
+    assert unattended.ended(rig.put(state=state)) == 0
+    assert (rig.wishes, rig.state, rig.told, rig.gone) == ([], (state, ""), [], [])
+
+
 def test_too_late_it_is_skipped(rig: Rig) -> None:
     now = time.time()
     assert unattended.run(rig.put(at=now - 120, latest=now - 60)) == 0
@@ -245,6 +256,7 @@ def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert found.plan.read_text() == "all of it"
     (set_,) = rig.alarms
     assert (set_.name, set_.at, list(set_.argv[-2:])) == (found.alarm, found.at, ["run", found.id])
+    assert list(set_.after[-2:]) == ["ended", found.id]
     assert "SSH_AUTH_SOCK" not in set_.environment
     assert os.stat(found.output).st_mode & 0o77 == 0
     out = capsys.readouterr().out

@@ -36,6 +36,9 @@ def test_the_timer() -> None:
 def test_the_service_quotes_what_systemd_would_read() -> None:
     (line,) = [line for line in FOUND.service.splitlines() if line.startswith("ExecStart=")]
     assert line.startswith('ExecStart=/bin/sh -c "cd ')
+    found = replace(FOUND, after=["/opt/a b/python", "ended"]).service
+    assert "ExecStopPost=/bin/sh -c \"cd '/srv/it'" in found
+    assert " '/opt/a b/python' ended </dev/null >>'/var/log/x 1.log' 2>&1\"\n" in found
     assert "KillMode=mixed" in FOUND.service.splitlines()
     assert "100%% $$HOME" in line
     assert '\\"\'\\"' in line
