@@ -147,7 +147,9 @@ def _tell(found: Scheduled, kind: Kind) -> list[str]:
         environment = open_environment(found.env, found.inventory)
     except FabfleetError as error:
         return [str(error)]
-    not_held = status_page.take_back(environment, found.incident) if kind == "skipped" else []
+    # What has failed before anybody was told that it began has closed nothing either.
+    nothing_began = found.state in ("skipped", "failed")
+    not_held = status_page.take_back(environment, found.incident) if nothing_began else []
     app, said = environment.app, found.why.splitlines() or [""]
     notice = Notice(
         kind, "scheduled deploy", app.name, environment.name, found.release, found.ref,

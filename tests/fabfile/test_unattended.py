@@ -18,7 +18,15 @@ from fabfile.display.notices import Notice
 from fabfile.engine import alarm, scheduled
 from fabfile.engine.scheduled import Scheduled
 from fabfile.environment import Environment
-from fabfile.errors import Failed, LockHeld, Pending, Refused, Unavailable, UsageError
+from fabfile.errors import (
+    FabfleetError,
+    Failed,
+    LockHeld,
+    Pending,
+    Refused,
+    Unavailable,
+    UsageError,
+)
 from fabfile.plan import Plan
 from fabfile.schedule import Asked
 from tests.fabfile.fleets import open_fleet
@@ -155,6 +163,26 @@ def test_how_it_ends(rig: Rig, error: Exception, state: str, code: int, kind: st
     assert rig.state == (state, str(error))
     assert [(each.kind, each.detail) for each in rig.told] == [(kind, str(error))]
     assert rig.gone == ["fabfleet-x"]
+
+
+@pytest.mark.parametrize(("error", "announced", "expected"), [
+    (Failed("no wheel for it"), False, ["i1"]), (Refused("frozen"), False, ["i1"]),
+    (Failed("web1: not healthy"), True, []), (Pending("a migration waits"), False, []),
+])
+def test_what_began_nothing_is_taken_back_from_the_status_page(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: FabfleetError, announced: bool,
+    expected: list[str],
+) -> None:
+    back: list[str] = []
+
+    def take_back(_: Environment, incident: str) -> list[str]:
+        back.append(incident)
+        return []
+
+    monkeypatch.setattr(status_page, "take_back", take_back)
+    rig.error, error.announced = error, announced
+    unattended.run(rig.put(incident="i1"))
+    assert back == expected
 
 
 def test_what_the_run_has_told_is_not_told_again(rig: Rig) -> None:
