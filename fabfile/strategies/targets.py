@@ -67,6 +67,8 @@ def bare_target(
     environment: Environment, facts: HostFacts, release: Release, wheels: Wheelhouse | None
 ) -> Target:
     host = environment.inventory.hosts[facts.host]
+    # What a run that died, or `fab stop`, has noted as off before stays off, whoever goes on.
+    off = None if facts.paused is None else frozenset(facts.paused["off"])
     return Target(
         host=host,
         paths=environment.paths(host),
@@ -75,6 +77,7 @@ def bare_target(
         release=release,
         venv=wheels.digest if wheels else None,
         wheelhouse=wheels,
+        off=off,
     )
 
 

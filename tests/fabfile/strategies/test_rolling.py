@@ -146,3 +146,20 @@ def test_hosts_that_were_skipped_are_written_down_and_taken_off_again(prod: Envi
     turn, = stage_of(rolling.plan(later), "catch-up").turns
     assert arguments(turn.steps[0].actions[0])["done"] == ["web1", "web2", "web3"]
     assert "catch-up" not in names(rolling.plan(make_fleet(prod)))
+
+
+def test_what_was_off_before_a_run_that_died_stays_off(tmp_path: Path) -> None:
+    """Also where another method than that run's goes on."""
+    environment = open_fleet(tmp_path, ("web1",), groups={"worker": ["web1"],
+                                                          "scheduler": ["web1"]},
+                             workers={"pools": {"mail": {"command": ["run-mail"]},
+                                                "main": {"command": ["run-main"]}}},
+                             scheduler={"command": ["run-beat"]})
+    left = ready("web1", paused={"off": ["scheduler", "worker-mail"], "timers": []})
+    fleet = make_fleet(environment, left, pending=["shop.0002_stock"])
+    plan = rolling.plan(replace(fleet, scheduler=fleet.migration))
+    assert names(plan) == ["scheduler-stop", "migrate", "roll", "finish"]
+    (turn,) = stage_of(plan, "roll").turns
+    assert [step.name for step in turn.steps] == [*TURN, "workers.start", "timers.resume"]
+    (begun,) = [step for step in turn.steps if step.name == "workers.start"]
+    assert arguments(begun.actions[0])["pools"] == ["main"]
