@@ -64,7 +64,8 @@ class Announcer:
                                detail=detail, next=following))
 
     def _tell(self, notice: Notice) -> None:
-        self._send(messages(self.settings, notice, resolve, time.time()))
+        for each in messages(self.settings, notice, resolve, time.time()):
+            self._send(each)
 
     def _send(self, found: Iterable[Message]) -> None:
         try:
@@ -122,11 +123,26 @@ def tell_once(environment: Environment, notice: Notice) -> list[str]:
         return resolve(secret.reference()) if secret else ""
 
     sender = Sender(settings.timeout, settings.email, password)
-    try:
-        sender.send(messages(settings, notice, resolve, time.time()))
-    except UsageError as error:
-        return [str(error)]
-    return sender.finish()
+    unsent = []
+    for each in messages(settings, notice, resolve, time.time()):
+        try:
+            sender.send(each)
+        except UsageError as error:
+            unsent.append(str(error))
+    return [*unsent, *sender.finish()]
+
+
+def refuse_untold(environment: Environment) -> None:
+    """Raises :class:`UsageError` for all secrets of services that cannot be had."""
+    settings = environment.of(NotificationsSettings, "notifications")
+    missing = []
+    for secret in settings.secrets:
+        try:
+            resolve(secret.reference())
+        except UsageError as error:
+            missing.append(f"notifications: {error}")
+    if missing:
+        raise UsageError("\n".join(missing))
 
 
 def _told(error: FabfleetError) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fabfile.display.plans import full
 from fabfile.errors import Refused
 from fabfile.plan import Plan, dump
 
-SHOWN = 12
+SHOWN, WIDTH = 12, 120
 
 
 def digest(plans: Sequence[Plan]) -> str:
@@ -32,6 +32,7 @@ class Approved:
     """``path`` holds its text, to show what differs."""
 
     digest: str
+    release: str
     path: Path
 
     def check(self, plans: Sequence[Plan]) -> None:
@@ -39,13 +40,32 @@ class Approved:
         if digest(plans) == self.digest:
             return
         before = self.path.read_text().splitlines() if self.path.exists() else []
-        changes = [line for line in difflib.unified_diff(before, text(plans).splitlines(), n=0,
-                                                         lineterm="")
-                   if not line.startswith(("---", "+++", "@@"))]
-        told = [f"  {line[:160]}" for line in changes[:SHOWN]] or [
-            "  (in details that the text of a plan does not show)"]
+        now = plans[0].release
+        told = [] if now == self.release else [
+            f"  it is release {now} by now: content, dependencies or settings are others"]
+        # Its name stands everywhere, and would hide what else there is.
+        changes = list(_changes(before, text(plans).replace(now, self.release).splitlines()))
+        told += changes[:SHOWN]
         if len(changes) > SHOWN:
             told.append(f"  and {len(changes) - SHOWN} lines more")
+        told = told or ["  (in details that the text of a plan does not show)"]
         raise Refused("\n".join([
             (f"the plan is another one than what was approved when this was scheduled "
             f"({self.digest[:12]}):"), *told, "nothing that serves was changed"]))
+
+
+def _changes(before: Sequence[str], now: Sequence[str]) -> Iterator[str]:
+    """Lines that are gone, and lines that came; of a changed one the part that differs."""
+    for kind, start, end, first, last in difflib.SequenceMatcher(
+        None, before, now, autojunk=False).get_opcodes():
+        if kind == "equal":
+            continue
+        gone, came = before[start:end], now[first:last]
+        for number in range(max(len(gone), len(came))):
+            old, new = (each[number] if number < len(each) else "" for each in (gone, came))
+            equal = next((place for place, (one, other) in enumerate(zip(old, new, strict=False))
+                          if one != other), 0)
+            cut = max(0, equal - WIDTH // 4)
+            for sign, line in (("-", old), ("+", new)):
+                if line:
+                    yield f"  {sign}{'...' if cut else ''}{line[cut:cut + WIDTH]}"

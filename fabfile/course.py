@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from fabfile import typed
 from fabfile.agreement import agree, contract
 from fabfile.announcing import Announcer, announcing
 from fabfile.display import plans as text
@@ -115,9 +116,12 @@ def carry_out(wish: Wish, incident: str = "") -> None:
                 plan, *later = _release_plans(fleet)
                 if wish.approved:
                     wish.approved.check([plan, *later])
-            except Refused:
+            except Refused as error:
                 run.execute(staging.discard(fleet))
-                raise
+                if fleet.site is None or fleet.closed is None:
+                    raise
+                told = page_lines(fleet.site, fleet.closed, fleet.environment)[0]
+                raise Refused(f"{error}\n{told}") from None
             show_plans(session, False, full=False, plans=[plan, *later])
             with said_if_closed(session, fleet, tell):
                 if wish.maintenance or fleet.site or strategy != "together":
@@ -154,7 +158,8 @@ def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[
             tell.page.became = "" if closed or session.downtime.stopped else "undone"
         if fleet.site is None or closed is None:
             raise
-        told = "\n".join(page_lines(fleet.site, closed, fleet.environment))
+        told = "\n".join(page_lines(fleet.site, closed, fleet.environment,
+                                    typed.again(session.environment)))
         raise type(error)(f"{error}\n{told}") from None
 
 

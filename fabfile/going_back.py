@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from fabfile.announcing import announcing
 from fabfile.course import looked, said_if_closed, show_plans
+from fabfile.engine import closing
 from fabfile.engine.django import ask_plan, question
 from fabfile.errors import Refused, UsageError
 from fabfile.plan import Plan
 from fabfile.session import Session, confirm, connected
 from fabfile.strategies import blue_green, reversing, rollback
+from fabfile.strategies.closing import released
 from fabfile.strategies.reversing import Targets, WayBack
 from fabfile.strategies.targets import Fleet
 from roles.role import Target
@@ -59,8 +61,21 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
 
 def _chosen(session: Session, wish: Wish) -> str:
     facts = [session.facts[host.name] for host in session.hosts]
-    waits = None if wish.to else _waiting(session)
-    return waits or rollback.choose(facts, session.environment.name, wish.to)
+    if wish.to:
+        return rollback.choose(facts, session.environment.name, wish.to)
+    before = _before_the_window(session) if wish.reverse else None
+    return before or _waiting(session) or rollback.choose(facts, session.environment.name, None)
+
+
+def _before_the_window(session: Session) -> str | None:
+    """The release that was good when a run closed the site, which it did not open again; it may be
+    current still."""
+    closed = closing.look(session.transport, closing.site(session.environment))
+    if closed is None or not closed.by_run:
+        return None
+    current = {session.facts[host.name].current for host in session.hosts}
+    left = current - {released(closed)}
+    return left.pop() if len(left) == 1 else None
 
 
 def _waiting(session: Session) -> str | None:

@@ -16,6 +16,7 @@ from fabfile.moments import moment
 from fabfile.plan import Plan, Stage, Turn
 from fabfile.session import Session, confirm, connected
 from fabfile.strategies.stages import stages
+from fabfile.typed import again
 from roles import maintenance, wsgi
 from roles.maintenance import Closed, Reason, Site
 from roles.role import Step, Target
@@ -27,6 +28,9 @@ def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bo
     addresses = _addresses(allow)
     with connected(env, inventory) as session:
         site = _site(session)
+        if site.stands and addresses:
+            raise UsageError(f"--allow={allow}: maintenance.driver is stand-in, and nobody gets "
+                             f"past that, as no server runs")
         confirm(session, yes)
         why = Reason(reason, operator(), end, allow=addresses)
         _run(session, "maintenance.on", _closing(session, site, why))
@@ -61,14 +65,17 @@ def show(env: str, inventory: str, as_json: bool) -> None:
             print(json.dumps({"url": site.url, "closed": asdict(closed) if closed else None},
                              indent=1, sort_keys=True))
         else:
-            for line in lines(site, closed, session.environment.name):
+            for line in lines(site, closed, session.environment.name, again(session.environment)):
                 session.lines.write(line)
+        if closed is None and _left_stopped(session, site):
+            raise Pending("" if as_json else f"but servers do not run: "
+                          f"fab start --env={session.environment.name}")
         if closed and (closed.by_run or not closed.everywhere):
             raise Pending("" if as_json else "the site is closed")
 
 
-def lines(site: Site, closed: Closed | None, environment: str) -> list[str]:
-    """What a person wants to know of it."""
+def lines(site: Site, closed: Closed | None, environment: str, again: str = "") -> list[str]:
+    """What a person wants to know of it; ``again`` is the command that a run was started with."""
     if closed is None:
         return [f"{site.url} is open"]
     since = f"{datetime.fromtimestamp(closed.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -86,20 +93,23 @@ def lines(site: Site, closed: Closed | None, environment: str) -> list[str]:
                 else f"{site.link}{closed.secret}")
         found.append(f"  to look past the page: {past}")
     if closed.by_run:
-        found += [f"  {line}" for line in ways_out(environment)]
+        found += [f"  {line}" for line in ways_out(site, environment, again)]
     else:
         found.append(f"  to open it: fab maintenance.off --env={environment}")
     return found
 
 
-def ways_out(environment: str) -> list[str]:
+def ways_out(site: Site, environment: str, again: str) -> list[str]:
     """The commands that end a maintenance which a run has left behind."""
+    as_it_is = (f"fab start --env={environment}, which opens it" if site.stands else
+                f"fab start --env={environment}, look past the page, then fab maintenance.off "
+                f"--env={environment}")
     return [
         "ways out:",
-        f"  go on:    the same deploy once more, fab deploy --env={environment} --maintenance ...",
+        (f"  go on:    the same deploy once more, "
+         f"{again or f'fab deploy --env={environment} --maintenance ...'}"),
         f"  go back:  fab rollback --env={environment} --reverse --maintenance",
-        (f"  as it is: fab start --env={environment}, look past the page, then "
-         f"fab maintenance.off --env={environment}"),
+        f"  as it is: {as_it_is}",
     ]
 
 
@@ -109,7 +119,8 @@ def show_config(env: str, inventory: str) -> None:
 
     site = open_environment(env, inventory).site
     if site is None or not site.hosts:
-        raise Refused("maintenance.driver is none or stand-in, so nothing has to be configured")
+        raise Refused(f"maintenance.driver is {'none' if site is None else 'stand-in'}, so nothing "
+                      f"has to be configured")
     print(maintenance.config(site), end="")
 
 

@@ -27,9 +27,14 @@ def moment(option: str, text: str) -> tuple[float, str]:
                          f"\"2026-12-01 02:00 Europe/London\"")
     name = said[2] or "UTC"
     try:
-        naive, zone = datetime.fromisoformat(said[1]), ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise UsageError(f"{where}: {error}") from None
+        zone = ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise UsageError(f"{where}: {name}: no such time zone; expected one such as Europe/London"
+                         ) from None
+    try:
+        naive = datetime.fromisoformat(said[1])
+    except ValueError as error:
+        raise UsageError(f"{where}: no such moment: {error}") from None
     found = in_zone(naive, zone, where)
     if found < time.time():
         raise UsageError(f"{where}: is over")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from fabfile import typed
 from fabfile.engine import closing, probe, rotation
 from fabfile.engine.journal import read, runs
 from fabfile.engine.lock import ago, describe, describe_freeze
@@ -126,7 +126,7 @@ def _unfinished(
     found: list[str] = []
     if authority and authority.lock and authority.lock["alive"]:
         return found
-    again = _again(session.environment)
+    again = typed.again(session.environment)
     currents = {each.current for name, each in facts.items() if name not in waiting}
     if len(currents) > 1:
         found.append(f"the hosts are on different releases; finish it: {again}")
@@ -170,18 +170,6 @@ def _waiting(session: Session, out: Mapping[str, str]) -> list[str]:
     groups = [{host.name for host in session.environment.hosts if group in host.groups}
               for group in settings.blue_green.groups]
     return sorted(out) if {*out} in groups else []
-
-
-def _again(environment: Environment) -> str:
-    """The deploy that was typed last here, as far as this controller knows."""
-    for path in reversed(runs(environment.key)):
-        first = next(iter(read(path)), {})
-        if first.get("task") == "deploy":
-            words = [word for word in first.get("argv", []) if word not in ("--yes", "--json")]
-            chosen = [] if any(word.startswith("--env") for word in words) else [
-                f"--env={environment.name}"]
-            return shlex.join(["fab", *words, *chosen])
-    return f"fab deploy --env={environment.name} --ref=..."
 
 
 def _last_run(environment: Environment) -> dict[str, Any] | None:

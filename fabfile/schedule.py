@@ -94,9 +94,13 @@ def _rehearsed(found: Scheduled) -> tuple[Scheduled, Mapping[str, Any]]:
     command = _command(found, "rehearse")
     done = alarm.try_now(command, _kept(), str(Path.cwd()))
     if done.returncode:
-        raise Refused(f"by itself, without what only your terminal has (ssh-agent, variables), it "
-                      f"would not run:\n{done.stderr.strip()}\nnothing was scheduled")
+        kind = UsageError if done.returncode == UsageError.exit_code else Refused
+        raise kind(f"{done.stderr.strip()}\nthis is what a rehearsal met that has nothing of your "
+                   f"terminal, no ssh-agent and no variables; nothing was scheduled")
     told = json.loads(done.stdout.splitlines()[-1])
+    if not told["closes"]:
+        raise Refused(f"{told['release']} serves already, so nothing would be closed; nothing was "
+                      f"scheduled")
     return replace(found, **{key: told[key] for key in ("commit", "ref", "release", "digest")}
                    ), told
 
@@ -118,8 +122,8 @@ def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:
     """(when it begins, when it may begin at the latest, the zone in which to speak of it)."""
     known, now = windows(environment), time.time()
     if bool(asked.at) == bool(asked.window):
-        raise UsageError("--at, --window: say one of them: a moment such as \"2026-12-01 02:00 "
-                         "Europe/London\", or the name of a maintenance window")
+        raise UsageError("--at, --window: say one of them, and only one: a moment such as "
+                         "\"2026-12-01 02:00 Europe/London\", or the name of a maintenance window")
     if asked.window:
         named = [each for each in known if each.name == asked.window]
         if not named:
@@ -201,7 +205,7 @@ def cancel(name: str) -> None:
         found = scheduled.read(name)
         before = found.state
         if before == "waiting":  # what is cancelled starts nothing, whatever its alarm does
-            scheduled.moved(found, "cancelled", f"by {operator()}")
+            scheduled.moved(found, "cancelled", f"cancelled by {operator()}")
         alarm.take_away(found.alarm)
         if before != "waiting":
             raise UsageError(f"{name}: it is {before} already")

@@ -298,6 +298,11 @@ class Run:
                                        self.session.wanted)
         judged = [each for each in result.failures
                   if each.step.judges and each.outcome.kind is Kind.FAILED]
+        late = result.reached == plan.stages[0].name and result.failures and all(
+            each.step.name == "maintenance.window" for each in result.failures)
+        if late:
+            return Refused("\n".join([*(each.outcome.message for each in result.failures),
+                                      "nothing that serves was changed"]))
         if judged and plan.name == "stage":
             text = failure_text(plan, result, {}, {}, "")
             return Refused(f"{text}\nthe release was refused; nothing was changed")

@@ -11,13 +11,14 @@ and what a restart of this machine has cut off it never begins again.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import approval, status_page
-from fabfile.announcing import tell_once
+from fabfile.announcing import refuse_untold, tell_once
 from fabfile.course import Wish, carry_out, read_only
 from fabfile.display.notices import Notice
 from fabfile.display.plans import brief
@@ -32,6 +33,7 @@ from fabfile.errors import (
     Unavailable,
     UsageError,
 )
+from fabfile.estimates import CLOSING
 from fabfile.moments import shown
 from fabfile.session import connected
 from roles.notifications import Kind
@@ -68,6 +70,7 @@ def rehearse(found: Scheduled) -> None:
     wish = replace(wish_of(found), at=found.at)
     with connected(found.env, found.inventory, json=True) as session:
         session.find_secrets()
+        refuse_untold(session.environment)
         fleet, plans = read_only(wish, session)
     release = plans[1:]
     print(json.dumps({
@@ -75,6 +78,7 @@ def rehearse(found: Scheduled) -> None:
         "release": fleet.release.id, "digest": approval.digest(release),
         "brief": [line for plan in plans for line in brief(plan)],
         "text": approval.text(release),
+        "closes": any(stage.name in CLOSING for plan in release for stage in plan.stages),
     }))
 
 
@@ -112,9 +116,11 @@ def _cut_off(found: Scheduled) -> int:
 
 
 def _begin(found: Scheduled) -> int:
+    # What is said of it later is the command that a person would type.
+    sys.argv = shlex.split(wish_of(found).again(found.env))
+    approved = approval.Approved(found.digest, found.release, found.plan)
     try:
-        carry_out(replace(wish_of(found), approved=approval.Approved(found.digest, found.plan)),
-                  found.incident)
+        carry_out(replace(wish_of(found), approved=approved), found.incident)
     except Pending as error:
         return _end(found, "pending", "pending", str(error), announced=error.announced)
     except SKIPS as error:

@@ -31,7 +31,7 @@ class Deadline:
             return ""
         took = f", and {stage} took up to {span(seconds)} in earlier runs" if seconds else ""
         return (f"{self.window.shown}: nothing more begins after {_utc(self.last)}, so that going "
-                f"back still fits{took}; it is {_utc(now)}")
+                f"back still fits{took}; it is {_utc(now)}; {ALL_THE_SAME}")
 
     @property
     def overrun(self) -> str:
@@ -65,6 +65,8 @@ def may_begin(environment: Environment, now: float) -> Deadline | None:
     following = [each for each in upcoming(named, now, 5) if each.start > now and not each.problem]
     if following:
         told.append(f"the next: {following[0].shown} (in {span(following[0].start - now)})")
+    else:
+        told.append("no window comes after that")
     raise Refused("\n".join([*told, ALL_THE_SAME]))
 
 
@@ -94,6 +96,9 @@ def show_next(env: str, inventory: str) -> None:
     known, now = windows(environment), time.time()
     if not known:
         print("maintenance.windows: none, so a maintenance may be at any time")
+    for window in known:
+        if not upcoming([window], now, 1):
+            print(f"{window.name}: does not come any more")
     for each in upcoming(known, now, 5):
         left = "open now" if each.start <= now else f"in {span(each.start - now)}"
         print(f"{each.shown} ({each.problem or left})")

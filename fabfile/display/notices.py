@@ -101,17 +101,38 @@ class Mail:
 
 def messages(
     settings: NotificationsSettings, notice: Notice, find: Callable[[SecretRef], str], now: float
-) -> Iterator[Post | Mail]:
-    """All that is to be sent. ``find`` looks a secret up, and may raise."""
+) -> list[Iterator[Post | Mail]]:
+    """All that is to be sent, of each service apart: ``find`` looks a secret up, and may raise,
+    which is no other service's matter."""
+    return [_to_slack(settings, notice, find), _to_webhook(settings, notice, find, now),
+            _to_email(settings, notice), _to_sentry(settings, notice, find)]
+
+
+Find = Callable[[SecretRef], str]
+Parts = Iterator[Post | Mail]
+
+
+def _to_slack(settings: NotificationsSettings, notice: Notice, find: Find) -> Parts:
     if settings.slack.url and notice.kind in settings.slack.when:
         yield slack(find(settings.slack.url.reference()), notice)
+
+
+def _to_webhook(
+    settings: NotificationsSettings, notice: Notice, find: Find, now: float
+) -> Parts:
     if settings.webhook.url and notice.kind in settings.webhook.when:
         own = settings.webhook
         assert own.url
         key = find(own.key.reference()) if own.key else ""
         yield webhook(find(own.url.reference()), key, notice, now)
+
+
+def _to_email(settings: NotificationsSettings, notice: Notice) -> Parts:
     if settings.email.server and notice.kind in settings.email.when:
         yield mail(settings.email.sender, settings.email.to, notice)
+
+
+def _to_sentry(settings: NotificationsSettings, notice: Notice, find: Find) -> Parts:
     if settings.sentry.token and notice.release:
         yield from sentry(settings, find(settings.sentry.token.reference()), notice)
 

@@ -67,6 +67,11 @@ def step_aside(fleet: Fleet, target: Target) -> tuple[Step, ...]:
     return maintenance.step_aside(fleet.site, target) if fleet.site else ()
 
 
+def released(closed: maintenance.Closed) -> str:
+    """What the run that closed the site was about to bring."""
+    return closed.reason.removeprefix("Release ")
+
+
 def _why(fleet: Fleet) -> maintenance.Reason:
     return maintenance.Reason(f"Release {fleet.release.id}", fleet.who, fleet.until, run=True)
 

@@ -10,7 +10,7 @@ from fabfile.tasks.command import command
 def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) -> None:
     from dataclasses import replace
 
-    from fabfile.course import urls
+    from fabfile.course import looked, urls
     from fabfile.errors import Refused
     from fabfile.plan import Mode, Plan, Turn
     from fabfile.session import confirm, connected
@@ -23,6 +23,9 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
         if none:
             raise Refused(f"{', '.join(none)}: nothing was deployed yet; "
                           f"fab deploy --env={session.environment.name} comes first")
+        site = session.environment.site
+        if moment != "stop" and site and site.stands:
+            looked(session, session.fleet_of(""))  # where a person closed it, that is refused
         confirm(session, yes)
         with session.run(moment) as run:
             fleet = session.fleet_of("")

@@ -53,14 +53,14 @@ class WindowSettings(Settings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"expected a time zone such as Europe/London, got {value!r}") from None
+            raise ValueError("expected a time zone such as Europe/London") from None
         return value
 
     @field_validator("at")
     @classmethod
     def _at(cls, value: str) -> str:
         if value and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
-            raise ValueError(f'expected a time such as "02:00", got {value!r}')
+            raise ValueError('expected a time such as "02:00"')
         return value
 
     @field_validator("length", "latest_start", "reserve")
@@ -82,7 +82,7 @@ class WindowSettings(Settings):
         try:
             return date.fromisoformat(value).isoformat() if value else ""
         except ValueError:
-            raise ValueError(f'expected a day such as "2026-12-01", got {value!r}') from None
+            raise ValueError('expected a day such as "2026-12-01"') from None
 
     @model_validator(mode="after")
     def _whole(self) -> WindowSettings:
@@ -91,6 +91,11 @@ class WindowSettings(Settings):
             raise ValueError(f"expected {' and '.join(missing)}, which a window needs")
         if not self.rule and not self.day:
             raise ValueError("expected rule or day: when is it?")
+        if not seconds_in(self.length):
+            raise ValueError("length: expected more than nothing")
+        if self.reserve and seconds_in(self.reserve) >= seconds_in(self.length):
+            raise ValueError(f"reserve: expected less than its length ({self.length}), as nothing "
+                             f"could begin")
         if self.rule:
             if re.search(r"DTSTART|BYHOUR|BYMINUTE|BYSECOND|HOURLY|MINUTELY|SECONDLY", self.rule):
                 raise ValueError("rule: expected days only; the time of day stands in at")
@@ -109,7 +114,8 @@ class WindowSettings(Settings):
             return
         first = date.fromisoformat(self.day) if self.day else MONDAY
         begin = datetime(first.year, first.month, first.day)  # noqa: DTZ001 - it has no zone yet
-        rule = rrulestr(self.rule, dtstart=begin)
+        # Days only, so that the zone of the last of them is no matter.
+        rule = rrulestr(re.sub(r"(UNTIL=\d{8}T\d{6})Z", r"\1", self.rule), dtstart=begin)
         after = datetime(since.year, since.month, since.day)  # noqa: DTZ001
         for each in rule.xafter(after, inc=True):
             if each - after > HORIZON:
@@ -121,7 +127,7 @@ def seconds_in(span: str) -> int:
     """Seconds of ``90m`` or ``3h``. Raises ValueError."""
     found = SPAN.fullmatch(span)
     if not found:
-        raise ValueError(f"expected 90m or 3h, got {span!r}")
+        raise ValueError("expected 90m or 3h")
     return int(found[1]) * SECONDS[found[2]]
 
 

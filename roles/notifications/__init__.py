@@ -123,6 +123,13 @@ class NotificationsSettings(Settings):
 
 
     @property
+    def secrets(self) -> list[SecretSettings]:
+        """All that have to be looked up to tell anybody."""
+        named = (self.slack.url, self.webhook.url, self.webhook.key, self.email.password,
+                 self.sentry.token, self.statuspage.token)
+        return [each for each in named if each]
+
+    @property
     def is_on(self) -> bool:
         return bool(self.slack.url or self.webhook.url or self.email.server or self.sentry.token
                     or self.statuspage.page)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fabfile import approval, schedule, status_page, unattended
+from fabfile.announcing import refuse_untold
 from fabfile.course import Wish
 from fabfile.display.notices import Notice
 from fabfile.engine import alarm, scheduled
@@ -92,7 +93,7 @@ def test_it_runs_what_was_pinned(rig: Rig) -> None:
     (wish,) = rig.wishes
     assert (wish.ref, wish.called, wish.maintenance, wish.yes) == ("c0ffee", "v2", True, True)
     assert wish.accept_risk == ("a.b",)
-    assert wish.approved == approval.Approved("d" * 64, scheduled.read("x").plan)
+    assert wish.approved == approval.Approved("d" * 64, "r2", scheduled.read("x").plan)
     assert rig.state == ("finished", "")
     assert rig.gone == ["fabfleet-x"]
     assert rig.told == []
@@ -233,7 +234,7 @@ def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
     before = Plan("release", "prod", "r1", "together")
     path = tmp_path / "plan"
     path.write_text(approval.text([before]))
-    found = approval.Approved(approval.digest([before]), path)
+    found = approval.Approved(approval.digest([before]), "r1", path)
     found.check([before])
     with pytest.raises(Refused) as refused:
         found.check([replace(before, name="rollback")])
@@ -241,7 +242,20 @@ def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
         "  -plan release: nothing to do", "  +plan rollback: nothing to do",
         "nothing that serves was changed"]
     with pytest.raises(Refused, match="in details that the text of a plan does not show"):
+        found.check([replace(before, strategy="rolling")])
+    with pytest.raises(Refused, match="it is release r2 by now: content, dependencies or settings"):
         found.check([replace(before, release="r2")])
+
+
+def test_of_a_long_line_the_part_is_shown_that_differs(tmp_path: Path) -> None:
+    path = tmp_path / "plan"
+    long = "x" * 300
+    path.write_text(f"plan release: nothing to do\nnote {long} threads 4 {long}\n")
+    changes = list(approval._changes(path.read_text().splitlines(),
+                                     path.read_text().replace("4", "3").splitlines()))
+    assert [line[:6] for line in changes] == ["  -...", "  +..."]
+    assert ("threads 4" in changes[0], "threads 3" in changes[1]) == (True, True)
+    assert max(map(len, changes)) < 130
 
 
 # --- scheduling -------------------------------------------------------------------------------
@@ -271,7 +285,7 @@ def ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, str]
 
 
 TOLD = json.dumps({"commit": "c0ffee", "ref": "v2", "release": "r2", "digest": "e" * 64,
-                   "brief": ["plan release"], "text": "all of it"})
+                   "brief": ["plan release"], "text": "all of it", "closes": True})
 
 
 def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,13 +313,32 @@ def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_rehearsal_that_fails_schedules_nothing(ready: Any) -> None:
     rig = ready(3, "", "no key")
-    with pytest.raises(Refused, match="it would not run:\nno key\nnothing was scheduled"):
+    with pytest.raises(Refused, match="no key\nthis is what a rehearsal met that has"):
         schedule.add(asked(rig, at="90m", outside_window=True))
     assert (scheduled.listed(), rig.alarms) == ([], [])
 
 
+def test_where_nothing_would_be_closed_nothing_is_scheduled(ready: Any) -> None:
+    rig = ready(0, TOLD.replace("true", "false"), "")
+    with pytest.raises(Refused, match="r2 serves already, so nothing would be closed"):
+        schedule.add(asked(rig, at="90m", outside_window=True))
+    assert (scheduled.listed(), rig.alarms) == ([], [])
+
+
+def test_who_could_not_be_told_at_night_is_known_by_day(tmp_path: Path) -> None:
+    missing = {"env": "NO_SUCH_VARIABLE"}
+    environment = open_fleet(tmp_path, ("web1",), notifications={
+        "slack": {"url": missing}, "webhook": {"url": {"file": "/no/such"}, "key": missing}})
+    with pytest.raises(UsageError) as refused:
+        refuse_untold(environment)
+    lines = str(refused.value).splitlines()
+    assert [line.split(":")[:2] for line in lines] == [
+        ["notifications", " secret env"], ["notifications", " secret file"],
+        ["notifications", " secret env"]]
+
+
 @pytest.mark.parametrize(("typed", "said"), [
-    ({}, "--at, --window: say one of them"),
+    ({}, "--at, --window: say one of them, and only one"),
     ({"at": "90m", "window": "nightly"}, "--at, --window: say one of them"),
     ({"window": "weekly"}, "--window=weekly: no maintenance window is called so; those that are: "
                            "nightly"),

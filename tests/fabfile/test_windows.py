@@ -92,12 +92,27 @@ def test_nothing_begins_that_would_not_leave_the_time_to_go_back(
     assert found.too_late("migrate") == (
         "nightly: 2026-11-24 02:00 to 03:30 Europe/London: nothing more begins after 03:15 UTC, "
         "so that going back still fits, and migrate took up to 10 min in earlier runs; it is "
-        "03:06 UTC")
+        "03:06 UTC; to go on all the same: --outside-window")
     now = moment("2026-11-24 03:16")
     assert "nothing more begins after 03:15 UTC" in found.too_late("stop")
     now = moment("2026-11-24 03:40")
     assert found.overrun.startswith(
         "nightly: 2026-11-24 02:00 to 03:30 Europe/London was over 10 min ago")
+
+
+@pytest.mark.parametrize("once", [{"day": "2026-11-01", "rule": ""},
+                                  {"rule": "FREQ=DAILY;UNTIL=20241231T000000Z"},
+                                  {"rule": "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"}])
+def test_where_none_comes_any_more_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    once: dict[str, str],
+) -> None:
+    takes(monkeypatch, 0)
+    with pytest.raises(Refused, match="no window comes after that"):
+        may_begin(opened(tmp_path, [{**NIGHTLY, **once}]), moment("2026-11-24 12:00"))
+    monkeypatch.setattr("time.time", lambda: moment("2026-11-24 12:00"))
+    show_next("prod", str(tmp_path))
+    assert capsys.readouterr().out == "nightly: does not come any more\n"
 
 
 def test_going_back_takes_as_long_as_starting_took(

@@ -141,6 +141,39 @@ def test_where_something_was_migrated_it_stays_closed_and_says_the_ways_out(on_v
     assert old not in on_v1.serving().values()
 
 
+MIGRATION = '''
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("catalog", "{before}")]
+    operations = [migrations.RunSQL("{forward}", "select 1")]
+'''
+
+
+@pytest.mark.timeout(600)
+def test_the_way_back_leads_to_what_served_before_the_window(on_v1: Fleet) -> None:
+    """Which is current still, as nothing was switched; and no release further."""
+    on_v1.fab("deploy", "--ref=v2", check=0)
+    closable(on_v1)
+    good, before = on_v1.current("web1"), on_v1.migrations()
+    on_v1.commit("half", {
+        "catalog/migrations/0006_well.py": MIGRATION.format(
+            before="0005_note_stock", forward="select 1"),
+        "catalog/migrations/0007_badly.py": MIGRATION.format(
+            before="0006_well", forward="select no_such_function()")}, parent="v2")
+    risks = [f"--accept-risk=catalog.{name}" for name in ("0006_well", "0007_badly")]
+    failed = on_v1.fab("deploy", "--ref=half", "--maintenance", *risks, check=1).stderr
+    assert f"fab deploy --ref=half --maintenance {' '.join(risks)} --env={on_v1.env}" in failed
+    assert len(on_v1.migrations()) == len(before) + 1
+    assert sees_page(on_v1)
+    back = on_v1.fab("rollback", "--reverse", "--maintenance", check=0).stdout
+    assert f"every host is back on {good}" in back
+    assert on_v1.migrations() == before
+    assert set(on_v1.serving().values()) == {good}
+    assert status(on_v1) is None
+
+
 @pytest.mark.timeout(600)
 def test_what_would_not_be_over_in_time_does_not_begin_and_the_old_code_comes_back(
     on_v1: Fleet
@@ -192,7 +225,7 @@ def test_killed_in_the_window_it_stays_closed_and_the_same_command_opens(
         assert "by run " in told
         assert "the site is closed by a run that did not open it again" in on_v1.fab(
             "status", check=4).stderr
-        assert f"fab deploy --env={on_v1.env} --maintenance" in told
+        assert f"fab deploy --ref=v2 --maintenance --env={on_v1.env}" in told
     on_v1.fab("deploy", "--ref=v2", "--maintenance", check=0)
     assert status(on_v1) is None
     assert set(on_v1.serving().values()) == {new}
@@ -221,8 +254,9 @@ def test_a_stand_in_by_hand_and_after_a_run_that_died(stand_in: Fleet) -> None:
     assert pages() == {503}
     shown = status(on_v1)
     assert (shown["reason"], shown["by_run"], shown["everywhere"]) == ("new shelves", False, True)
-    refused = on_v1.fab("deploy", "--ref=v2", check=3).stderr
-    assert f"open it first: fab maintenance.off --env={on_v1.env}" in refused
+    for command in (("deploy", "--ref=v2"), ("start",), ("restart",)):
+        refused = on_v1.fab(*command, check=3).stderr
+        assert f"open it first: fab maintenance.off --env={on_v1.env}" in refused
     on_v1.fab("maintenance.off", check=0)
     assert set(on_v1.serving().values()) == {old}
     assert status(on_v1) is None

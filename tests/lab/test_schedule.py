@@ -187,7 +187,7 @@ def test_what_could_not_run_by_itself_is_not_scheduled(working: Desk) -> None:
         refused = working.fab("maintenance.schedule", "--at=90m", "--ref=v2", check=3)
     finally:
         working.on("mv /opt/desk/elsewhere /opt/desk/key")
-    assert "by itself, without what only your terminal has" in refused.stderr
+    assert "this is what a rehearsal met that has nothing of your terminal" in refused.stderr
     assert "nothing was scheduled" in refused.stderr
     assert working.scheduled() == []
     assert working.timers() == ""

@@ -159,14 +159,16 @@ def test_whatever_the_zone_each_begins_at_its_local_time_or_says_why_not(
 
 
 @pytest.mark.parametrize(("changes", "said"), [
-    ({"zone": "Mars/Olympus"}, "expected a time zone such as Europe/London, got 'Mars/Olympus'"),
-    ({"at": "2:00"}, "expected a time such as \"02:00\", got '2:00'"),
+    ({"zone": "Mars/Olympus"}, "expected a time zone such as Europe/London"),
+    ({"at": "2:00"}, "expected a time such as \"02:00\""),
     ({"at": "", "length": ""}, "expected at and length, which a window needs"),
-    ({"length": "1d"}, "expected 90m or 3h, got '1d'"),
+    ({"length": "1d"}, "expected 90m or 3h"),
+    ({"length": "0m"}, "length: expected more than nothing"),
+    ({"reserve": "90m"}, "reserve: expected less than its length (90m), as nothing could begin"),
     ({"rule": "FREQ=SOMETIMES"}, "rule: FREQ=SOMETIMES: "),
     ({"rule": "FREQ=HOURLY"}, "rule: expected days only; the time of day stands in at"),
     ({"rule": ""}, "expected rule or day: when is it?"),
-    ({"day": "1.12.2026"}, "expected a day such as \"2026-12-01\", got '1.12.2026'"),
+    ({"day": "1.12.2026"}, "expected a day such as \"2026-12-01\""),
 ])
 def test_windows_that_are_none(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match="validation error") as refused:
