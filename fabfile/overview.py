@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fabfile import typed
+from fabfile.display.lines import fold
 from fabfile.engine import closing, probe, rotation
 from fabfile.engine.journal import read, runs
 from fabfile.engine.lock import ago, describe, describe_freeze
@@ -66,6 +67,10 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
                 session.lines.write(about[0])
             for name in waiting:
                 session.lines.write(f"{name} waits: the balancer sends it no requests")
+            paused = fold(name for name, each in facts.items() if each.paused is not None)
+            if paused:
+                session.lines.write(f"timers and cron's jobs are paused on {paused}, as everything "
+                                    f"was stopped: fab start --env={session.environment.name}")
         if failed:
             raise Unavailable("\n".join(f"{name}: {each.kind.value}: {probe.explain(each)}"
                                         for name, each in failed.items()))
