@@ -146,11 +146,13 @@ class Workers(Role):
         return self.start(target)
 
     def off(self, target: Target) -> Iterable[str]:
-        """Pools of which no worker is left; one that has failed was not stopped by anybody."""
+        """Pools of which no worker is left; one that has failed was not stopped by anybody, but
+        what has failed of other releases tells nothing of now."""
         if not applies(target):
             return
         there = {instance(unit)[0] for unit, state in target.facts.services.items()
-                 if "@" in unit and state != "inactive"}
+                 if "@" in unit and state != "inactive"
+                 and (state != "failed" or instance(unit)[1] == target.facts.current)}
         for pool in target.of(WorkersSettings, "workers").kinds:
             if named(pool) in target.facts.commands and prefix(target) + pool not in there:
                 yield named(pool)

@@ -353,6 +353,10 @@ def test_a_pool_of_which_no_worker_is_left_stays_off(tmp_path: Path) -> None:
     plan = together.plan(make_fleet(environment, facts))
     (step,) = [step for name, step in plan.steps() if step.name == "workers.start"]
     assert arguments(step.actions[0])["pools"] == ["mail"]
+    for release, started in ((OLD, True), ("before", False)):
+        failed = {f"shop-worker-mail@{release}.service": "failed"}
+        plan = together.plan(make_fleet(environment, replace(facts, services=failed)))
+        assert ("workers.start" in [step.name for _, step in plan.steps()]) is started
     idle = together.plan(make_fleet(environment, replace(facts, services={})))
     assert "workers.start" not in [step.name for _, step in idle.steps()]
     fails = stage_of(idle, "start").turns[0].recover
