@@ -28,13 +28,9 @@ class Announcer:
         self.settings = session.environment.of(NotificationsSettings, "notifications")
         self.first: Notice | None = None
         self.skipped: tuple[str, ...] = ()
-        self.sender = Sender(self.settings.timeout, self.settings.email, self._password, incident)
+        self.sender = _sender(self.settings, incident)
         self.page = StatusPage(session.environment, self.sender, incident)
         self.unsent: dict[str, None] = {}
-
-    def _password(self) -> str:
-        secret = self.settings.email.password
-        return resolve(secret.reference()) if secret else ""
 
     def begin(self, fleet: Fleet, task: str) -> None:
         """From here on the end is told, too."""
@@ -68,10 +64,9 @@ class Announcer:
             self._send(each)
 
     def _send(self, found: Iterable[Message]) -> None:
-        try:
-            self.sender.send(found)
-        except UsageError as error:  # it names the secret's place, never the secret
-            self.unsent[str(error)] = None
+        problem = _sent(self.sender, found)
+        if problem:
+            self.unsent[problem] = None
 
     def end_with(self, kind: Kind, error: FabfleetError) -> None:
         if self.first:
@@ -117,19 +112,26 @@ def announcing(session: Session, incident: str = "") -> Iterator[Announcer]:
 def tell_once(environment: Environment, notice: Notice) -> list[str]:
     """One notice outside of any run; what was not taken, in words."""
     settings = environment.of(NotificationsSettings, "notifications")
+    sender = _sender(settings)
+    unsent = [_sent(sender, each) for each in messages(settings, notice, resolve, time.time())]
+    return [*filter(None, unsent), *sender.finish()]
 
+
+def _sender(settings: NotificationsSettings, incident: str = "") -> Sender:
     def password() -> str:
         secret = settings.email.password
         return resolve(secret.reference()) if secret else ""
 
-    sender = Sender(settings.timeout, settings.email, password)
-    unsent = []
-    for each in messages(settings, notice, resolve, time.time()):
-        try:
-            sender.send(each)
-        except UsageError as error:
-            unsent.append(str(error))
-    return [*unsent, *sender.finish()]
+    return Sender(settings.timeout, settings.email, password, incident)
+
+
+def _sent(sender: Sender, found: Iterable[Message]) -> str:
+    """Why it could not be sent, or nothing."""
+    try:
+        sender.send(found)
+    except UsageError as error:  # it names the secret's place, never the secret
+        return str(error)
+    return ""
 
 
 def refuse_untold(environment: Environment) -> None:

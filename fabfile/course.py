@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from fabfile import typed
 from fabfile.agreement import agree, contract
 from fabfile.announcing import Announcer, announcing
+from fabfile.approval import Approved
 from fabfile.display import plans as text
 from fabfile.display.lines import fold
 from fabfile.engine import closing, rotation
@@ -41,12 +41,6 @@ from roles.migrations import Portion
 STRATEGIES = {"rolling": rolling.plan, "together": together.plan, "blue-green": blue_green.plan}
 
 
-class Approval(Protocol):
-    """Raises :class:`Refused` where these plans are not those that somebody has read."""
-
-    def check(self, plans: Sequence[Plan]) -> None: ...
-
-
 @dataclass(frozen=True)
 class Wish:
     """What was typed."""
@@ -67,10 +61,11 @@ class Wish:
     skip_unreachable: bool = False
     outside_window: bool = False
     # Where it was scheduled: when it begins (seconds since the epoch; 0: now), how the ref was
-    # called that is a commit by now, and the plan that may run.
+    # called that is a commit by now, the plan that may run, and what the status page calls it.
     at: float = 0
     called: str = ""
-    approved: Approval | None = None
+    approved: Approved | None = None
+    incident: str = ""
 
     def again(self, environment: str) -> str:
         """The same command once more."""
@@ -91,8 +86,8 @@ def _opened(wish: Wish) -> AbstractContextManager[Session]:
     return connected(wish.env, wish.inventory, wish.hosts, wish.json, wish.skip_unreachable)
 
 
-def carry_out(wish: Wish, incident: str = "") -> None:
-    """``fab deploy``. ``incident`` is the maintenance that was announced for it, if any."""
+def carry_out(wish: Wish) -> None:
+    """``fab deploy``."""
     started = time.monotonic()
     with _opened(wish) as session:
         strategy = _strategy(wish, session)
@@ -102,9 +97,9 @@ def carry_out(wish: Wish, incident: str = "") -> None:
         fleet = _chosen(wish, session.fleet(source), strategy)
         session.refuse_problems(fleet)
         show_plans(session, False, full=False, plans=[staging.plan(fleet)])
-        confirm(session, wish.yes)
+        confirm(session.environment, wish.yes)
         again = wish.again(session.environment.name)
-        with announcing(session, incident) as tell, session.run("deploy") as run:
+        with announcing(session, wish.incident) as tell, session.run("deploy") as run:
             run.runner.too_late = deadline.too_late if deadline else None
             tell.begin(fleet, "deploy")
             fleet = looked(session, _chosen(wish, session.fleet(source), strategy))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from fabfile.announcing import announcing
 from fabfile.course import looked, said_if_closed, show_plans
-from fabfile.engine import closing
 from fabfile.engine.django import ask_plan, question
 from fabfile.errors import Refused, UsageError
 from fabfile.plan import Plan
@@ -46,7 +45,7 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
         show_plans(session, wish.json, full=dry_run, plans=[plan])
         if dry_run:
             return
-        confirm(session, wish.yes)
+        confirm(session.environment, wish.yes)
         fleet = session.fleet_of(chosen)
         with (announcing(session) as tell, session.run("rollback") as run,
               said_if_closed(session, fleet, tell)):
@@ -63,24 +62,22 @@ def _chosen(session: Session, wish: Wish) -> str:
     facts = [session.facts[host.name] for host in session.hosts]
     if wish.to:
         return rollback.choose(facts, session.environment.name, wish.to)
-    before = _before_the_window(session) if wish.reverse else None
-    return before or _waiting(session) or rollback.choose(facts, session.environment.name, None)
+    fleet = looked(session, session.fleet_of(""))
+    before = _before_the_window(fleet) if wish.reverse else None
+    return before or _waiting(fleet) or rollback.choose(facts, session.environment.name, None)
 
 
-def _before_the_window(session: Session) -> str | None:
+def _before_the_window(fleet: Fleet) -> str | None:
     """The release that was good when a run closed the site, which it did not open again; it may be
     current still."""
-    closed = closing.look(session.transport, closing.site(session.environment))
-    if closed is None or not closed.by_run:
+    if fleet.closed is None or not fleet.closed.by_run:
         return None
-    current = {session.facts[host.name].current for host in session.hosts}
-    left = current - {released(closed)}
+    left = {target.facts.current for target in fleet.targets} - {released(fleet.closed)}
     return left.pop() if len(left) == 1 else None
 
 
-def _waiting(session: Session) -> str | None:
+def _waiting(fleet: Fleet) -> str | None:
     """The release of the group that waits, which the balancer can flip to at once."""
-    fleet = looked(session, session.fleet_of(""))
     if fleet.deploy.strategy != "blue-green":
         return None
     both = blue_green.sides(fleet)

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
+from fabfile import typed
 from fabfile.announcing import announcing
 from fabfile.engine import closing
 from fabfile.engine.journal import asked_by, operator
@@ -16,7 +17,6 @@ from fabfile.moments import moment
 from fabfile.plan import Plan, Stage, Turn
 from fabfile.session import Session, confirm, connected
 from fabfile.strategies.stages import stages
-from fabfile.typed import again
 from roles import maintenance, wsgi
 from roles.maintenance import Closed, Reason, Site
 from roles.role import Step, Target
@@ -31,10 +31,10 @@ def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bo
         if site.stands and addresses:
             raise UsageError(f"--allow={allow}: maintenance.driver is stand-in, and nobody gets "
                              f"past that, as no server runs")
-        confirm(session, yes)
+        confirm(session.environment, yes)
         why = Reason(reason, operator(), end, allow=addresses)
         _run(session, "maintenance.on", _closing(session, site, why))
-        _tell(session, site)
+        _tell(session, site, closing.look(session.transport, site))
 
 
 def open_again(env: str, inventory: str, yes: bool) -> None:
@@ -47,7 +47,7 @@ def open_again(env: str, inventory: str, yes: bool) -> None:
             with announcing(session) as tell:
                 tell.opened()
             return
-        confirm(session, yes)
+        confirm(session.environment, yes)
         with announcing(session) as tell:
             _run(session, "maintenance.off", _opening(session, site))
             tell.opened()
@@ -65,8 +65,7 @@ def show(env: str, inventory: str, as_json: bool) -> None:
             print(json.dumps({"url": site.url, "closed": asdict(closed) if closed else None},
                              indent=1, sort_keys=True))
         else:
-            for line in lines(site, closed, session.environment.name, again(session.environment)):
-                session.lines.write(line)
+            _tell(session, site, closed)
         if closed is None and _left_stopped(session, site):
             raise Pending("" if as_json else f"but servers do not run: "
                           f"fab start --env={session.environment.name}")
@@ -161,7 +160,8 @@ def _left_stopped(session: Session, site: Site) -> bool:
 
 def _servers(session: Session) -> list[Target]:
     """Those that the stand-in takes the place of, with the release that is there."""
-    session.probe()
+    if not session.facts:
+        session.probe()
     current = {host.name: session.deployed_on(host) for host in session.hosts}
     return [replace(target, release=replace(target.release, id=current[target.name]))
             for target in session.fleet_of("").targets]
@@ -178,9 +178,9 @@ def _run(session: Session, task: str, found: list[Stage]) -> None:
         run.execute_or_fail(plan, f"fab {task} --env={environment}")
 
 
-def _tell(session: Session, site: Site) -> None:
-    closed = closing.look(session.transport, site)
-    for line in lines(site, closed, session.environment.name):
+def _tell(session: Session, site: Site, closed: Closed | None) -> None:
+    again = typed.again(session.environment)
+    for line in lines(site, closed, session.environment.name, again):
         session.lines.write(line)
 
 

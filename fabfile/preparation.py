@@ -158,7 +158,7 @@ def prepare_hosts(
         if dry_run:
             _show(session.lines, told)
             return
-        confirm(session, yes)
+        confirm(session.environment, yes)
         as_admin = [_as(host, user) for host in remote]
         outcomes = everywhere(
             as_admin, lambda host: _setup(session.transport, host, told[host.name])

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fabfile import status_page
-from fabfile.engine import alarm, scheduled
+from fabfile.engine import alarm, children, scheduled
 from fabfile.engine.journal import operator
 from fabfile.engine.scheduled import Scheduled
 from fabfile.environment import Environment, inventories_root, open_environment
 from fabfile.errors import FabfleetError, Refused, UsageError
 from fabfile.moments import moment, shown
-from fabfile.session import confirmed
+from fabfile.session import confirm
 from fabfile.windows import ALL_THE_SAME, span, windows
 from roles.maintenance.windows import Occurrence, open_now, upcoming
 
@@ -64,7 +64,7 @@ def add(asked: Asked) -> None:
         for line in told["brief"]:
             print(line)
         print(f"approved plan: {found.digest[:12]}; `fab plan` shows every command")
-        confirmed(environment, asked.yes)
+        confirm(environment, asked.yes)
         if time.time() > latest:
             raise Refused(f"it had to begin by {shown(latest, zone)}; nothing was scheduled")
         found.plan.write_text(told["text"])
@@ -74,7 +74,7 @@ def add(asked: Asked) -> None:
         # All is written before anything can start it: from then on it writes itself.
         scheduled.write(found)
         by = alarm.set_alarm(_alarm(found))
-    except BaseException:
+    except BaseException:  # Ctrl-C at the question too: nothing of it stays
         with suppress(FabfleetError):
             alarm.take_away(found.alarm)
         scheduled.forget(found)
@@ -92,12 +92,12 @@ def add(asked: Asked) -> None:
 def _rehearsed(found: Scheduled) -> tuple[Scheduled, Mapping[str, Any]]:
     """What it would run, asked for by a process with nothing but what the real one will have."""
     command = _command(found, "rehearse")
-    done = alarm.try_now(command, _kept(), str(Path.cwd()))
-    if done.returncode:
-        kind = UsageError if done.returncode == UsageError.exit_code else Refused
-        raise kind(f"{done.stderr.strip()}\nthis is what a rehearsal met that has nothing of your "
+    done = children.ask(command, _kept(), folder=str(Path.cwd()))
+    if done.status:
+        kind = UsageError if done.status == UsageError.exit_code else Refused
+        raise kind(f"{done.err.strip()}\nthis is what a rehearsal met that has nothing of your "
                    f"terminal, no ssh-agent and no variables; nothing was scheduled")
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = json.loads(done.out.splitlines()[-1])
     if not told["closes"]:
         raise Refused(f"{told['release']} serves already, so nothing would be closed; nothing was "
                       f"scheduled")
@@ -151,14 +151,8 @@ def _begin(window: Occurrence) -> tuple[float, float, str]:
 
 def show(env: str, as_json: bool) -> None:
     """``fab maintenance.scheduled``: of one environment, or of all."""
-    found, problems = [], []
-    for name in scheduled.names():
-        try:
-            found.append(scheduled.read(name))
-        except UsageError as error:
-            problems.append(str(error))
-    found = sorted((each for each in found if not env or each.env == env),
-                   key=lambda each: each.at)
+    known, problems = scheduled.listed()
+    found = [each for each in known if not env or each.env == env]
     for problem in problems:
         print(problem, file=sys.stderr)
     if as_json:

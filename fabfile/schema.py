@@ -74,7 +74,7 @@ def run_job(env: str, inventory: str, accepted: Sequence[str], yes: bool) -> Non
         fleet = _serving(session)
         again = f"fab migrations.run --env={session.environment.name}"
         everywhere = {each.current for each in session.facts.values()} == {fleet.release.id}
-        confirm(session, yes)
+        confirm(session.environment, yes)
         with session.run("migrations.run") as run:
             judged = ask_plan(session.transport, fleet.migration)
             if everywhere:
@@ -97,7 +97,7 @@ def finish_deploy(env: str, inventory: str, accepted: Sequence[str], yes: bool) 
         session.probe()
         if not blue_green.behind(_fleet(session)):
             _refuse_none(session)
-        confirm(session, yes)
+        confirm(session.environment, yes)
         again = f"fab deploy.finish --env={session.environment.name}"
         with session.run("deploy.finish") as run:
             fleet = _followed(run, again)

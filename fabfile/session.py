@@ -335,13 +335,8 @@ def connected(
         transport.close()
 
 
-def confirm(session: Session, yes: bool) -> None:
+def confirm(environment: Environment, yes: bool) -> None:
     """Ask where the inventory wants it asked. Raises :class:`Refused`."""
-    confirmed(session.environment, yes)
-
-
-def confirmed(environment: Environment, yes: bool) -> None:
-    """The same without any connection."""
     if yes or not environment.of(DeploySettings, "deploy").confirm:
         return
     if not sys.stdin.isatty():

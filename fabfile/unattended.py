@@ -62,11 +62,14 @@ def wish_of(found: Scheduled) -> Wish:
         env=found.env, inventory=found.inventory, hosts=None,
         ref=found.commit or found.ref or None, called=found.ref, worktree=False, strategy="",
         yes=True, json=False, maintenance=True, accept_risk=tuple(options["accept_risk"]),
-        approved_plan=options["approved_plan"], outside_window=options["outside_window"])
+        approved_plan=options["approved_plan"], outside_window=options["outside_window"],
+        approved=approval.Approved(found.digest, found.release, found.plan),
+        incident=found.incident)
 
 
 def rehearse(found: Scheduled) -> None:
-    """Print what would run: {"commit", "ref", "release", "digest", "brief" (lines), "text"}."""
+    """Print what would run: {"commit", "ref", "release", "digest", "brief" (lines), "text",
+    "closes": whether it stops anything}."""
     wish = replace(wish_of(found), at=found.at)
     with connected(found.env, found.inventory, json=True) as session:
         session.find_secrets()
@@ -116,11 +119,11 @@ def _cut_off(found: Scheduled) -> int:
 
 
 def _begin(found: Scheduled) -> int:
+    wish = wish_of(found)
     # What is said of it later is the command that a person would type.
-    sys.argv = shlex.split(wish_of(found).again(found.env))
-    approved = approval.Approved(found.digest, found.release, found.plan)
+    sys.argv = shlex.split(wish.again(found.env))
     try:
-        carry_out(replace(wish_of(found), approved=approved), found.incident)
+        carry_out(wish)
     except Pending as error:
         return _end(found, "pending", "pending", str(error), announced=error.announced)
     except SKIPS as error:

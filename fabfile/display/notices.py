@@ -99,17 +99,17 @@ class Mail:
     message: EmailMessage = field(repr=False)
 
 
+Find = Callable[[SecretRef], str]
+Parts = Iterator[Post | Mail]
+
+
 def messages(
-    settings: NotificationsSettings, notice: Notice, find: Callable[[SecretRef], str], now: float
-) -> list[Iterator[Post | Mail]]:
+    settings: NotificationsSettings, notice: Notice, find: Find, now: float
+) -> list[Parts]:
     """All that is to be sent, of each service apart: ``find`` looks a secret up, and may raise,
     which is no other service's matter."""
     return [_to_slack(settings, notice, find), _to_webhook(settings, notice, find, now),
             _to_email(settings, notice), _to_sentry(settings, notice, find)]
-
-
-Find = Callable[[SecretRef], str]
-Parts = Iterator[Post | Mail]
 
 
 def _to_slack(settings: NotificationsSettings, notice: Notice, find: Find) -> Parts:

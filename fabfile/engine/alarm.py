@@ -55,13 +55,13 @@ class Alarm:
                 f"AccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n")
 
     @property
-    def crontab(self) -> list[str]:
-        """One line, which looks at the clock each minute: cron's own idea of a moment has no
+    def crontab(self) -> str:
+        """A line, which looks at the clock each minute: cron's own idea of a moment has no
         seconds and no year, is in a time zone that may not be ours, and skips or forgets what
         clocks do."""
         due = f'[ "$(date +%s)" -lt {math.ceil(self.at)} ] || {{ {self.line}; }}'
         escaped = due.replace("%", r"\%")
-        return [f"* * * * * {escaped} # {self.name}"]
+        return f"* * * * * {escaped} # {self.name}"
 
     @property
     def line(self) -> str:
@@ -93,7 +93,7 @@ def set_alarm(alarm: Alarm) -> str:
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", f"{alarm.name}.timer")
         return f"{alarm.name}.timer of systemd"
-    _write_crontab([*_other_lines(alarm.name), *alarm.crontab])
+    _write_crontab([*_others(_crontab(), alarm.name), alarm.crontab])
     return "cron"
 
 
@@ -103,14 +103,6 @@ def refuse_where_none_can_be() -> None:
     elif shutil.which("crontab") is None:
         raise Refused("neither systemd nor cron runs here, so nothing would start it; schedule it "
                       "on a machine that stays on")
-
-
-def try_now(
-    argv: Sequence[str], environment: Mapping[str, str], folder: str
-) -> subprocess.CompletedProcess[str]:
-    """A command with just the environment that an alarm's has."""
-    return subprocess.run(argv, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)
 
 
 def take_away(name: str) -> None:
@@ -125,8 +117,9 @@ def take_away(name: str) -> None:
             timer.unlink(missing_ok=True)
             _systemctl("daemon-reload")
     elif shutil.which("crontab"):
-        left = _other_lines(name)
-        if left != _crontab():
+        lines = _crontab()
+        left = _others(lines, name)
+        if left != lines:
             _write_crontab(left)
 
 
@@ -171,8 +164,8 @@ def _crontab() -> list[str]:
     return done.stdout.splitlines()
 
 
-def _other_lines(name: str) -> list[str]:
-    return [line for line in _crontab() if not line.endswith(f" # {name}")]
+def _others(lines: Sequence[str], name: str) -> list[str]:
+    return [line for line in lines if not line.endswith(f" # {name}")]
 
 
 def _write_crontab(lines: Sequence[str]) -> None:

@@ -31,10 +31,14 @@ class Answer:
     err: str
 
 
-def ask(words: Sequence[str], environment: Mapping[str, str], seconds: float) -> Answer:
-    """Wait for a task that only looks; what takes longer than ``seconds`` is ended."""
+def ask(
+    words: Sequence[str], environment: Mapping[str, str], seconds: float | None = None,
+    folder: str | None = None,
+) -> Answer:
+    """Wait for a task that only looks; what takes longer than ``seconds`` is ended, and so is what
+    nobody waits for any more."""
     process = subprocess.Popen(
-        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        words, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
     )
     try:
@@ -43,6 +47,9 @@ def ask(words: Sequence[str], environment: Mapping[str, str], seconds: float) ->
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         return Answer(GONE, out, f"{err}did not end within {seconds:g} s")
+    except BaseException:  # Ctrl-C does not reach it, as its session is its own
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return Answer(_told(process.returncode), out, err)
 
 

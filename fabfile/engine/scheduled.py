@@ -104,13 +104,15 @@ def read(name: str) -> Scheduled:
         raise UsageError(f"{path}: cannot be read, so it will not run: {error}") from None
 
 
-def names() -> list[str]:
-    return sorted(path.stem for path in folder().glob("*.json"))
-
-
-def listed() -> list[Scheduled]:
-    """All, the earliest first. Raises :class:`UsageError` as :func:`read` does."""
-    return sorted(map(read, names()), key=lambda each: each.at)
+def listed() -> tuple[list[Scheduled], list[str]]:
+    """(all, the earliest first; in words those that cannot be read)."""
+    found, problems = [], []
+    for path in sorted(folder().glob("*.json")):
+        try:
+            found.append(read(path.stem))
+        except UsageError as error:
+            problems.append(str(error))
+    return sorted(found, key=lambda each: each.at), problems
 
 
 @contextmanager

@@ -144,9 +144,8 @@ def stop_stages(fleet: Fleet) -> list[Stage]:
     and jobs finish; then the page comes, and the servers stop. Until something else follows, the
     way back starts all of it again and takes the page away."""
     tasks = [Turn(target.name, _tasks_stop(target)) for target in fleet.targets]
-    outside = fleet.scheduler_outside
-    tasks += [Turn(outside.name, (timers.pause(outside), *scheduler.role.stop(outside)))
-              ] if outside else []
+    tasks += [Turn(target.name, (timers.pause(target), *scheduler.role.stop(target)))
+              for target in fleet.scheduler_outside]
     again = (*start_all_again(fleet), *closing.way_open(fleet))
     found = [*stages("stop-tasks", "parallel", tasks),
              *closing.close_stage(fleet),
@@ -172,18 +171,13 @@ def _tasks_stop(target: Target) -> tuple[Step, ...]:
     return (timers.pause(target), *scheduler.role.stop(target), *workers.role.stop(target))
 
 
-def _outside_starts(fleet: Fleet) -> tuple[Step, ...]:
-    outside = fleet.scheduler_outside
-    return (*scheduler.role.start(outside), *timers.role.start(outside)) if outside else ()
-
-
 def start_stages(fleet: Fleet) -> list[Stage]:
     """One host after the other serves, then the scheduler where it is none of them; at last what
     works by the clock, everywhere at once."""
-    outside = fleet.scheduler_outside
-    last = [Turn(outside.name, tuple(scheduler.role.start(outside)))] if outside else []
+    last = [Turn(target.name, tuple(scheduler.role.start(target)))
+            for target in fleet.scheduler_outside]
     clocks = [Turn(target.name, tuple(timers.role.start(target)))
-              for target in (*fleet.targets, *([outside] if outside else []))]
+              for target in (*fleet.targets, *fleet.scheduler_outside)]
     return [*each_stage(fleet, "start", "rolling", lambda target: (
                 *closing.step_aside(fleet, target),
                 *_others("start", target, timers.role.start(target)),
@@ -202,7 +196,8 @@ def start_all_again(fleet: Fleet) -> tuple[Step, ...]:
     """What was stopped serves and works again, on every host."""
     return (*(step for target in fleet.targets
               for step in (*closing.step_aside(fleet, target), *start_again(target))),
-            *_outside_starts(fleet))
+            *(step for target in fleet.scheduler_outside
+              for step in (*scheduler.role.start(target), *timers.role.start(target))))
 
 
 def start_again(target: Target) -> tuple[Step, ...]:

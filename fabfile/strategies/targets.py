@@ -50,10 +50,10 @@ class Fleet:
         return tuple(name for part in (self.expand, self.contract) if part for name in part.names)
 
     @property
-    def scheduler_outside(self) -> Target | None:
-        """The host of the scheduler where it is none of this run's."""
+    def scheduler_outside(self) -> tuple[Target, ...]:
+        """The host of the scheduler where it is none of this run's, or nobody."""
         found = self.scheduler
-        return None if found in self.targets else found
+        return () if found is None or found in self.targets else (found,)
 
     @property
     def release(self) -> Release:

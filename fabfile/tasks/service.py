@@ -26,7 +26,7 @@ def _act(moment: str, env: str, hosts: str | None, inventory: str, yes: bool) ->
         site = session.environment.site
         if moment != "stop" and site and site.stands:
             looked(session, session.fleet_of(""))  # where a person closed it, that is refused
-        confirm(session, yes)
+        confirm(session.environment, yes)
         with session.run(moment) as run:
             fleet = session.fleet_of("")
             if moment == "stop":

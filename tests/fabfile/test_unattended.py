@@ -52,7 +52,7 @@ class Rig:
         monkeypatch.setattr(alarm, "take_away", self.gone.append)
         open_fleet(folder, ("web1",), maintenance={"windows": [NIGHTLY]})
 
-    def carry_out(self, wish: Wish, incident: str) -> None:
+    def carry_out(self, wish: Wish) -> None:
         assert scheduled.read("x").state == "started"
         self.wishes.append(wish)
         if self.error:
@@ -89,11 +89,12 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def test_it_runs_what_was_pinned(rig: Rig) -> None:
-    assert unattended.run(rig.put()) == 0
+    assert unattended.run(rig.put(incident="i1")) == 0
     (wish,) = rig.wishes
     assert (wish.ref, wish.called, wish.maintenance, wish.yes) == ("c0ffee", "v2", True, True)
     assert wish.accept_risk == ("a.b",)
     assert wish.approved == approval.Approved("d" * 64, "r2", scheduled.read("x").plan)
+    assert wish.incident == "i1"
     assert rig.state == ("finished", "")
     assert rig.gone == ["fabfleet-x"]
     assert rig.told == []
@@ -291,7 +292,7 @@ TOLD = json.dumps({"commit": "c0ffee", "ref": "v2", "release": "r2", "digest": "
 def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
     rig = ready(0, TOLD, "")
     schedule.add(asked(rig, window="nightly"))
-    (found,) = scheduled.listed()
+    ((found,), _) = scheduled.listed()
     assert (found.commit, found.release, found.digest) == ("c0ffee", "r2", "e" * 64)
     assert found.latest - found.at == 3600
     assert time.gmtime(found.at)[3:5] in {(1, 0), (2, 0)}
@@ -315,14 +316,14 @@ def test_a_rehearsal_that_fails_schedules_nothing(ready: Any) -> None:
     rig = ready(3, "", "no key")
     with pytest.raises(Refused, match="no key\nthis is what a rehearsal met that has"):
         schedule.add(asked(rig, at="90m", outside_window=True))
-    assert (scheduled.listed(), rig.alarms) == ([], [])
+    assert (scheduled.listed()[0], rig.alarms) == ([], [])
 
 
 def test_where_nothing_would_be_closed_nothing_is_scheduled(ready: Any) -> None:
     rig = ready(0, TOLD.replace("true", "false"), "")
     with pytest.raises(Refused, match="r2 serves already, so nothing would be closed"):
         schedule.add(asked(rig, at="90m", outside_window=True))
-    assert (scheduled.listed(), rig.alarms) == ([], [])
+    assert (scheduled.listed()[0], rig.alarms) == ([], [])
 
 
 def test_who_could_not_be_told_at_night_is_known_by_day(tmp_path: Path) -> None:
@@ -351,20 +352,20 @@ def test_what_cannot_be_scheduled(ready: Any, typed: dict[str, str], said: str) 
     with pytest.raises((UsageError, Refused)) as refused:
         schedule.add(asked(rig, **typed))
     assert str(refused.value).startswith(said)
-    assert scheduled.listed() == []
+    assert scheduled.listed() == ([], [])
 
 
 def test_a_moment_in_a_window_has_that_window_s_limit(ready: Any) -> None:
     rig = ready(0, TOLD, "")
     schedule.add(asked(rig, at="2031-07-01 02:30 Europe/London"))
-    (found,) = scheduled.listed()
+    ((found,), _) = scheduled.listed()
     assert (found.zone, found.latest - found.at) == ("Europe/London", 1800)
 
 
 def test_beyond_a_window_s_latest_start_it_may_begin_all_the_same(ready: Any) -> None:
     rig = ready(0, TOLD, "")
     schedule.add(asked(rig, at="2031-07-01 03:15 Europe/London", outside_window=True))
-    (found,) = scheduled.listed()
+    ((found,), _) = scheduled.listed()
     assert found.latest - found.at == schedule.GRACE
 
 
@@ -373,7 +374,7 @@ def test_of_two_windows_that_are_open_the_later_limit_counts(ready: Any) -> None
     long = {**NIGHTLY, "name": "long", "length": "5h", "latest_start": "4h"}
     open_fleet(Path(rig.inventory), ("web1",), maintenance={"windows": [NIGHTLY, long]})
     schedule.add(asked(rig, at="2031-07-01 03:30 Europe/London"))
-    (found,) = scheduled.listed()
+    ((found,), _) = scheduled.listed()
     assert found.latest - found.at == 2.5 * 3600
 
 
@@ -385,14 +386,14 @@ def test_all_is_written_before_anything_can_start_it(
     seen = []
 
     def begin_at_once(found: alarm.Alarm) -> str:
-        (kept,) = scheduled.listed()
+        ((kept,), _) = scheduled.listed()
         seen.append(kept.incident)
         scheduled.moved(kept, "started")
         return "cron"
 
     monkeypatch.setattr(alarm, "set_alarm", begin_at_once)
     schedule.add(asked(rig, window="nightly"))
-    (found,) = scheduled.listed()
+    ((found,), _) = scheduled.listed()
     assert (seen, found.state) == (["i1"], "started")
 
 
@@ -406,7 +407,7 @@ def test_an_alarm_that_cannot_be_set_leaves_nothing(
     rig.error = Refused("systemctl enable: no bus")
     with pytest.raises(Refused, match="no bus"):
         schedule.add(asked(rig, window="nightly"))
-    assert (scheduled.listed(), len(rig.gone), back) == ([], 1, ["i1"])
+    assert (scheduled.listed()[0], len(rig.gone), back) == ([], 1, ["i1"])
 
 
 def test_who_thinks_too_long_schedules_nothing(
@@ -414,11 +415,11 @@ def test_who_thinks_too_long_schedules_nothing(
 ) -> None:
     rig = ready(0, TOLD, "")
     now = time.time()
-    monkeypatch.setattr(schedule, "confirmed",
+    monkeypatch.setattr(schedule, "confirm",
                         lambda *_: monkeypatch.setattr("time.time", lambda: now + 7200))
     with pytest.raises(Refused, match="it had to begin by"):
         schedule.add(asked(rig, at="10m", outside_window=True))
-    assert (scheduled.listed(), rig.alarms) == ([], [])
+    assert (scheduled.listed()[0], rig.alarms) == ([], [])
 
 
 def test_what_is_cancelled_stays_so_where_its_alarm_cannot_be_taken_away(

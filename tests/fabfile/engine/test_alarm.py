@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.engine import alarm
+from fabfile.engine import alarm, children
 from fabfile.engine.alarm import Alarm
 from fabfile.errors import Refused
+from tests.lab.fleet import wait_for
 
 AT = 1796090400.0  # 2026-12-01 02:00 UTC
 FOUND = Alarm("fabfleet-x1", AT, ["/opt/a b/python", "-c", "print('100% $HOME \\')"],
@@ -45,7 +46,7 @@ def test_the_service_quotes_what_systemd_would_read() -> None:
 
 
 def test_cron_looks_at_the_clock_each_minute() -> None:
-    (line,) = FOUND.crontab
+    line = FOUND.crontab
     assert line.startswith(r'* * * * * [ "$(date +\%s)" -lt 1796090400 ] || { cd ')
     assert r"100\% " in line
     assert line.endswith(" # fabfleet-x1")
@@ -58,12 +59,16 @@ def test_cron_begins_it_at_its_time_and_not_before(
     """Also where it has seconds, as in --at=90m."""
     found = replace(FOUND, at=time.time() + seconds, folder=str(tmp_path), argv=["touch", "begun"],
                     output="/dev/null", environment={"PATH": os.defpath})
-    (line,) = found.crontab
-    until = time.time() + 1.6
-    while time.time() < until:  # cron would, a minute later
-        subprocess.run(["sh", "-c", line.removeprefix("* * * * * ").replace(r"\%", "%")],
-                       check=True)
-        time.sleep(0.2)
+    line = found.crontab.removeprefix("* * * * * ").replace(r"\%", "%")
+
+    def begins() -> bool:
+        subprocess.run(["sh", "-c", line], check=True)
+        return (tmp_path / "begun").exists()
+
+    if begun:
+        wait_for("it begins", begins)
+    else:
+        begins()
     assert (tmp_path / "begun").exists() == begun
 
 
@@ -110,7 +115,7 @@ def test_a_line_of_cron_does_what_it_should(tmp_path: Path) -> None:
     output = tmp_path / "out put"
     found = replace(FOUND, folder=str(tmp_path), output=str(output),
                     argv=["sh", "-c", "pwd; echo '100% \"$A\"' $A; echo bad >&2"])
-    (line,) = replace(found, at=0).crontab
+    line = replace(found, at=0).crontab
     line = line.removeprefix("* * * * * ").replace(r"\%", "%")
     subprocess.run(["sh", "-c", line], check=True)
     assert output.read_text().splitlines() == [str(tmp_path), '100% "$A" 1 2', "bad"]
@@ -151,5 +156,5 @@ def test_what_was_half_taken_away_goes_too(units: Path, left: str) -> None:
 
 def test_nothing_of_this_terminal_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent")
-    done = alarm.try_now(["/usr/bin/env"], {"A": "1"}, "/")
-    assert [line for line in done.stdout.splitlines() if not line.startswith("PWD=")] == ["A=1"]
+    done = children.ask(["/usr/bin/env"], {"A": "1"}, folder="/")
+    assert [line for line in done.out.splitlines() if not line.startswith("PWD=")] == ["A=1"]

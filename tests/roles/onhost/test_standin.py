@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import http.client
 import json
+import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab.fleet import wait_for
 from tests.roles.onhost.programs import Done, end, run, start
 
 
@@ -97,7 +99,9 @@ def test_whoever_looks_is_not_taken_for_it(standin: StandIn) -> None:
         assert standin.tell("look").answer["closed"] is False
         assert standin.tell("stop").answer["closed"] is False
         starting = start("standin", standin.arguments("start"))
-        time.sleep(0.3)
+        wait_for("it waits for the lock", lambda: any(
+            os.readlink(each) == looked.name
+            for each in glob.glob(f"/proc/{starting.pid}/fd/*") if os.path.islink(each)))
         assert starting.poll() is None
         assert other.poll() is None
         fcntl.flock(looked, fcntl.LOCK_UN)
