@@ -127,6 +127,10 @@ class FleetLock:
     def phase(self, name: str) -> None:
         """Say in the record what is going on now; takes the lock anew if the connection broke."""
         self.record["phase"] = name
+        self.confirm()
+
+    def confirm(self) -> None:
+        """As :meth:`ensure`, however short ago the host was heard."""
         self._heard = 0.0
         self.ensure()
 

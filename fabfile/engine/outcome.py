@@ -41,8 +41,7 @@ class Outcome:
         """The most telling line or lines there are."""
         if self.message:
             return self.message
-        text = (self.stderr.strip() or self.stdout.strip()) or f"exit status {self.exit}"
-        return text if self.kind is not Kind.FAILED else f"{text}"
+        return (self.stderr.strip() or self.stdout.strip()) or f"exit status {self.exit}"
 
 
 # timeout(1) ends a command that took too long with 124, or 137 when it had to use SIGKILL.

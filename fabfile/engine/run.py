@@ -240,6 +240,8 @@ class Runner:
             self.running[step.host] = step.name
         self._tell("step_started", stage, step)
         outcome = self._perform(step)
+        if outcome.kind is Kind.FAILED:
+            outcome = self._unless_locked_out(outcome)
         with self._guard:
             self.running.pop(step.host, None) if outcome.kind is not Kind.LOST else None
             self.journal.write("finished", stage=stage.name, step=step.name, host=step.host,
@@ -248,6 +250,16 @@ class Runner:
                                reason="" if outcome else outcome.reason[-2000:])
         self._tell("step_finished", stage, step, outcome)
         return outcome
+
+    def _unless_locked_out(self, failed: Outcome) -> Outcome:
+        """Another run that has the lock by now may be why it failed; then nothing is put back."""
+        try:
+            if self.lock:
+                self.lock.confirm()
+        except FabfleetError as error:
+            message = f"the lock is lost: {error}\n{failed.reason}"
+            return replace(failed, kind=Kind.REFUSED, message=message)
+        return failed
 
     def _perform(self, step: Step) -> Outcome:
         started = time.monotonic()

@@ -649,6 +649,9 @@ class LostAfter(FleetLock):
 
     def ensure(self) -> None:
         self.left -= 1
+        self.confirm()
+
+    def confirm(self) -> None:
         if self.left < 0:
             raise self.error
 
@@ -671,6 +674,33 @@ def test_without_the_lock_nothing_more_is_done(
     assert failure.recovered is False
     assert [done(rig, host) for host in HOSTS] == [["switch", "restart"], ["switch"], []]
     assert lock.phases == ["roll"]
+
+
+class TakenMeanwhile(LostAfter):
+    """Heard of so short ago that only who asks again learns that it is lost."""
+
+    def ensure(self) -> None:
+        if self.left < 0:
+            raise self.error
+
+    def confirm(self) -> None:
+        self.left = -1
+        self.ensure()
+
+
+def test_a_step_that_fails_where_another_run_has_the_lock_by_now_puts_nothing_back(
+    prod: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That run may be why it failed: the code that it served from was removed."""
+    monkeypatch.setenv("FABFLEET_STATE", str(tmp_path / "state"))
+    rig = Rig(prod, TakenMeanwhile(0, LockHeld("run b by eve")))
+    rig.transport.answer("web1", "check", Outcome("web1", Kind.FAILED, 1, stderr="no such file"))
+    result = rig.execute(stage("roll", "rolling", "check", recover=("back",)))
+    rig.journal.close()
+    (failure,) = result.failures
+    assert (failure.outcome.kind, failure.outcome.reason) == (
+        Kind.REFUSED, "the lock is lost: run b by eve\nno such file")
+    assert done(rig, "web1") == ["check"]
 
 
 class LostBetween(LostAfter):
