@@ -7,6 +7,9 @@ from roles.command import Action, Run, command
 from roles.role import Target
 
 SYSTEMCTL = "/usr/bin/systemctl"
+# A unit with Restart=always and no start limit, as ours are, fails only where it was told to stop
+# and did not end well; one that crashes is started again (systemd.service(5)).
+ENDED = frozenset({"inactive", "failed"})
 
 
 def path(unit: str) -> str:

@@ -110,9 +110,8 @@ class Scheduler(Role):
             yield _systemctl(target, "restart")
 
     def off(self, target: Target) -> Iterable[str]:
-        """One that has failed was not stopped by anybody."""
         state = target.facts.services.get(unit(target.of(AppSettings, "app")))
-        if applies(target) and NAME in target.facts.commands and state == "inactive":
+        if applies(target) and NAME in target.facts.commands and state in units.ENDED:
             yield NAME
 
     def setup(self, target: Target) -> Setup:

@@ -21,6 +21,7 @@ from roles.launch import interpreter, launch_as_service
 from roles.role import Role, Setup, Step, Target
 from roles.settings import Settings
 from roles.templates import render
+from roles.units import ENDED
 
 POOL = re.compile(r"[a-z][a-z0-9_]{0,30}")
 # Imports what a worker imports when it starts, tasks included.
@@ -146,13 +147,11 @@ class Workers(Role):
         return self.start(target)
 
     def off(self, target: Target) -> Iterable[str]:
-        """Pools of which no worker is left; one that has failed was not stopped by anybody, but
-        what has failed of other releases tells nothing of now."""
+        """Pools of which no worker is left."""
         if not applies(target):
             return
         there = {instance(unit)[0] for unit, state in target.facts.services.items()
-                 if "@" in unit and state != "inactive"
-                 and (state != "failed" or instance(unit)[1] == target.facts.current)}
+                 if "@" in unit and state not in ENDED}
         for pool in target.of(WorkersSettings, "workers").kinds:
             if named(pool) in target.facts.commands and prefix(target) + pool not in there:
                 yield named(pool)
