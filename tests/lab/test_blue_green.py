@@ -32,7 +32,7 @@ def groups(on_v1: Fleet) -> Iterator[Fleet]:
 
 
 def serving(fleet: Fleet) -> set[str]:
-    return {str(fleet.answer("proxy1").get("host")) for _ in range(6)}
+    return {str(fleet.answer("proxy1").get("host")) for _ in range(30)}
 
 
 def flip_seconds(fleet: Fleet) -> float:
