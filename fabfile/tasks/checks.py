@@ -85,7 +85,7 @@ def checks(only: str, soak: bool, lab: bool) -> Iterator[Check]:
     yield Check("tests", (*pytest, "-n", "2", f"--ignore={LAB}"))
     if lab:
         # One after the other: they share this machine's bridge, cgroups and two or so processors.
-        yield Check("tests/lab", (*pytest, f"--timeout={LAB_TIMEOUT}", LAB))
+        yield Check("tests/lab", (*pytest, f"--timeout={LAB_TIMEOUT}", "--durations=20", LAB))
 
 
 def _refuse_without_tools() -> None:
