@@ -16,9 +16,10 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from tests.loopback import Loopback, Quiet
 
 PATIENCE = 20.0
 CHECK = "/check"
@@ -43,43 +44,27 @@ def free_port() -> int:
         return port
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Quiet):
     """``/slow/2`` answers after two seconds; all answers are the server's name. One that is
     ``broken`` says 500 to all but the check."""
 
     protocol_version = "HTTP/1.1"
     backend: Backend
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - its name is given
         backend = self.backend
         if self.path == CHECK:
-            self._say(200 if backend.healthy else 503)
+            self._tell(200 if backend.healthy else 503)
             return
         with backend.guard:
             backend.asked.append(self.path)
         if self.path.startswith("/slow/"):
             backend.began.set()
             time.sleep(float(self.path.rpartition("/")[2]))
-        self._say(500 if backend.broken else 200)
+        self._tell(500 if backend.broken else 200)
 
-    def _say(self, status: int) -> None:
-        body = self.backend.name.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name is given
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    """Says nothing of clients that hang up, as HAProxy's checks do."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
+    def _tell(self, status: int) -> None:
+        self.say(status, self.backend.name.encode())
 
 
 class Backend:
@@ -90,9 +75,8 @@ class Backend:
         self.asked: list[str] = []
         self.guard, self.began = threading.Lock(), threading.Event()
         handler = type("Handler", (Handler,), {"backend": self})
-        self.server = Server(("127.0.0.1", 0), handler)
-        self.port: int = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        self.server = Loopback(handler)
+        self.port = self.server.port
 
 
 @contextmanager
@@ -102,8 +86,7 @@ def backends(*names: str) -> Iterator[dict[str, Backend]]:
         yield made
     finally:
         for each in made.values():
-            each.server.shutdown()
-            each.server.server_close()
+            each.server.close()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import json
 import socket
 import struct
@@ -14,9 +13,22 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
+from tests.loopback import Loopback, Quiet
+
 PATIENCE = 30
 MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BOT, TEAM = "U0BOT", "T0HOME"
+
+
+def wait(changed: threading.Condition, what: Callable[[], Any], so_far: object) -> Any:
+    """What comes, as soon as it is more than nothing."""
+    deadline = time.monotonic() + PATIENCE
+    with changed:
+        while not (found := what()):
+            left = deadline - time.monotonic()
+            assert left > 0, f"did not come; there was: {so_far}"
+            changed.wait(min(left, 0.05))
+    return found
 
 
 class FakeSlack:
@@ -31,9 +43,9 @@ class FakeSlack:
         self.socket = Socket()
         own = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        class Handler(Quiet):
+            def do_POST(self) -> None:  # noqa: N802 - its name is given
+                body = self.read().decode()
                 is_json = self.headers.get_content_type() == "application/json"
                 said = json.loads(body or "{}") if is_json else {
                     key: values[0] for key, values in parse_qs(body).items()}
@@ -41,22 +53,10 @@ class FakeSlack:
                     self.close_connection = True
                     return
                 answer = json.dumps(own.answer(self.path.rpartition("/")[2], said)).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                self.say(200, answer, {"Content-Type": "application/json"})
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name is given
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/api/"
+        self.server = Loopback(Handler)
+        self.url = f"{self.server.url}/api/"
 
     def answer(self, method: str, said: dict[str, Any]) -> dict[str, Any]:
         with self.changed:
@@ -76,14 +76,7 @@ class FakeSlack:
             return [said for name, said in self.calls if name == method]
 
     def wait(self, what: Callable[[], Any]) -> Any:
-        """What comes, as soon as it is more than nothing."""
-        deadline = time.monotonic() + PATIENCE
-        with self.changed:
-            while not (found := what()):
-                left = deadline - time.monotonic()
-                assert left > 0, f"did not come; there was: {self.calls}"
-                self.changed.wait(min(left, 0.05))
-        return found
+        return wait(self.changed, what, self.calls)
 
     def text(self, part: str) -> dict[str, Any]:
         """The first message, or change of one, with these words."""
@@ -92,8 +85,7 @@ class FakeSlack:
         return found[0]
 
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
         self.socket.close()
 
 
@@ -161,13 +153,7 @@ class Socket:
         self.links[-1].sendall(b"\x81\x7e" + struct.pack(">H", len(data)) + data)
 
     def wait(self, what: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE
-        with self.changed:
-            while not (found := what()):
-                left = deadline - time.monotonic()
-                assert left > 0, f"did not come; heard: {self.heard}"
-                self.changed.wait(min(left, 0.05))
-        return found
+        return wait(self.changed, what, self.heard)
 
     def cut(self) -> None:
         """Every connection breaks."""

@@ -28,8 +28,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, Servic
     monkeypatch.setenv("KEY", "k3y-of-the-hook")
     yield good, slow
     for each in (good, slow):
-        each.server.shutdown()
-        each.server.server_close()
+        each.server.close()
 
 
 def notify(fleet: Fleet, **services: Any) -> None:

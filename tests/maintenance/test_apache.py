@@ -66,8 +66,7 @@ def test_an_application_that_is_down_does_not_look_closed(
 ) -> None:
     """Nor does the page hide it from those who may pass."""
     front = serve("ProxyPass / BEHIND/")
-    backend.server.shutdown()
-    backend.server.server_close()
+    backend.server.close()
     down = [front.get()]
     assert front.close().exit == 0
     down += [front.get("/check"), front.get(cookie=PASS)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from tests.loopback import Loopback, Quiet
 
 PAGE, TOKEN = "kctbh9vrtdwd", "st4tus-t0ken"
 COMPONENTS = ("shop1", "shop2")
@@ -85,33 +86,20 @@ def statuspage(**how: Any) -> Iterator[Statuspage]:
     """One on loopback."""
     page = Statuspage(**how)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
+    class Handler(Quiet):
+        def do_POST(self) -> None:  # noqa: N802 - its name is given
             status, told = page.answer(self.command, self.path, self.headers["Authorization"],
-                                       self.rfile.read(length))
-            said = json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(10**9 if page.drips else len(said)))
-            self.end_headers()
-            while page.drips and not page.ended.wait(0.1):
+                                       self.read())
+            if not page.drips:
+                self.say(status, json.dumps(told).encode())
+                return
+            self.say(status, b"", {"Content-Length": str(10**9)})
+            while not page.ended.wait(0.1):
                 self.wfile.write(b" ")
-            self.wfile.write(said)
 
         do_PATCH = do_POST  # noqa: N815 - their names are given
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name is given
-            pass
-
-        def handle(self) -> None:
-            with suppress(OSError):  # whoever asked has not waited
-                super().handle()
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        page.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with Loopback(Handler) as server:
+        page.url = server.url
         yield page
         page.ended.set()
-        server.shutdown()

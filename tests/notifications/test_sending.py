@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
 import socketserver
 import threading
@@ -18,6 +17,7 @@ from fabfile.engine.post import PAUSE, TRIES, Sender
 from fabfile.errors import UsageError
 from roles.notifications import EmailSettings
 from tests.lab.fleet import wait_for
+from tests.loopback import Loopback, Quiet
 
 SECRET = "s3cret"
 # A busy machine's, far below the half minute of the slow service.
@@ -32,27 +32,15 @@ class Service:
         self.bodies: list[bytes] = []
         own = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                own.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        class Handler(Quiet):
+            def do_POST(self) -> None:  # noqa: N802 - its name is given
+                own.bodies.append(self.read())
                 time.sleep(own.seconds)
                 status = own.statuses.pop(0) if len(own.statuses) > 1 else own.statuses[0]
-                self.send_response(status)
-                self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"no")
+                self.say(status, b"no", {"Location": "/elsewhere"})
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name is given
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/{SECRET}"
+        self.server = Loopback(Handler)
+        self.address = f"{self.server.url}/{SECRET}"
 
 
 @pytest.fixture
@@ -60,8 +48,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     statuses, seconds = request.param
     made = Service(*statuses, seconds=seconds)
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.server.close()
 
 
 class Greets(socketserver.StreamRequestHandler):
@@ -132,13 +119,11 @@ class Stalls(socketserver.StreamRequestHandler):
 
 @pytest.mark.parametrize("service", [((200,), 0)], indirect=True)
 def test_an_answer_that_never_ends_keeps_no_other_notice_back(service: Service) -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Stalls) as stalling:
-        threading.Thread(target=stalling.serve_forever, args=(0.05,), daemon=True).start()
+    with Loopback(Stalls) as stalling:
         made = sender(timeout=0.3)
-        made.send([post(f"http://127.0.0.1:{stalling.server_address[1]}/"), post(service.address)])
+        made.send([post(stalling.url), post(service.address)])
         wait_for("the other has arrived", lambda: service.bodies)
         assert made.finish() == ["slack: HTTP status 500"]
-        stalling.shutdown()
 
 
 @pytest.mark.parametrize("service", [((200,), 0)], indirect=True)
@@ -146,16 +131,14 @@ def test_a_password_that_is_missing_keeps_no_other_notice_back(service: Service)
     def missing() -> str:
         raise UsageError("secret env:SMTP: not set")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greets) as greeting:
-        threading.Thread(target=greeting.serve_forever, args=(0.05,), daemon=True).start()
+    with Loopback(Greets) as greeting:
         settings = EmailSettings.model_validate({
-            "server": "127.0.0.1", "port": greeting.server_address[1], "encryption": "none",
+            "server": "127.0.0.1", "port": greeting.port, "encryption": "none",
             "user": "u", "sender": "a@b.example", "to": ["c@d.example"]})
         made = Sender(2, settings, missing)
         made.send([Mail("email", EmailMessage()), post(service.address)])
         wait_for("the other has arrived", lambda: service.bodies)
         assert made.finish() == ["secret env:SMTP: not set"]
-        greeting.shutdown()
 
 
 def test_nobody_there() -> None:
@@ -192,17 +175,15 @@ class Smtp(socketserver.StreamRequestHandler):
 
 
 def test_a_mail_arrives() -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Smtp) as server:
+    with Loopback(Smtp) as server:
         server.mails = []  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = "a@x.test", "b@x.test", "done"
         message.set_content("all is well\n")
-        made = sender(server="127.0.0.1", port=server.server_address[1], encryption="none",
+        made = sender(server="127.0.0.1", port=server.port, encryption="none",
                       sender="a@x.test", to=["b@x.test"])
         made.send([Mail("email", message)])
         assert made.finish() == []
-        server.shutdown()
         (mail,) = server.mails  # type: ignore[attr-defined]
     assert b"Subject: done" in mail
     assert b"all is well" in mail

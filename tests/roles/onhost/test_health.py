@@ -4,12 +4,13 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.loopback import Quiet
 from tests.roles.onhost.programs import Done, run
 
 
@@ -24,19 +25,13 @@ class Service:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Quiet):
     service: Service
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - its name is given
         self.service.asked.append((self.path, self.headers["Host"]))
         status, body, release = self.service.next()
-        self.send_response(status)
-        self.send_header("X-Release", release)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name is given
-        pass
+        self.say(status, body.encode(), {"X-Release": release})
 
 
 class OnSocket(socketserver.UnixStreamServer):
