@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from fabfile.display.plans import full
 from fabfile.errors import Refused
 from fabfile.plan import Plan, dump
+from roles.hooks import HooksSettings
 
 SHOWN, WIDTH = 12, 120
 
@@ -21,6 +23,13 @@ def digest(plans: Sequence[Plan]) -> str:
     for plan in plans:
         summed.update(dump(plan).encode() + b"\n")
     return summed.hexdigest()
+
+
+def hooks_digest(hooks: HooksSettings) -> str:
+    """SHA-256 of the commands around staging, which none of those plans has."""
+    around = [[each.model_dump(mode="json") for each in moments.get("stage", ())]
+              for moments in (hooks.before, hooks.after)]
+    return hashlib.sha256(json.dumps(around).encode()).hexdigest()
 
 
 def text(plans: Sequence[Plan]) -> str:
@@ -34,6 +43,14 @@ class Approved:
     digest: str
     release: str
     path: Path
+    hooks: str
+
+    def check_hooks(self, hooks: HooksSettings) -> None:
+        """Raises :class:`Refused` where others would run before anything is staged, or after."""
+        if hooks_digest(hooks) != self.hooks:
+            raise Refused("hooks: those before or after the stage \"stage\" are others than what "
+                          "was approved when this was scheduled; `fab plan` shows them\n"
+                          "nothing was changed")
 
     def check(self, plans: Sequence[Plan]) -> None:
         """Raises :class:`Refused` where it is another plan."""

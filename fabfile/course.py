@@ -96,6 +96,8 @@ def carry_out(wish: Wish) -> None:
         source = _prepared(wish, session)
         fleet = _chosen(wish, session.fleet(source), strategy)
         session.refuse_problems(fleet)
+        if wish.approved:
+            wish.approved.check_hooks(fleet.hooks)
         show_plans(session, False, full=False, plans=[staging.plan(fleet)])
         confirm(session.environment, wish.yes)
         again = wish.again(session.environment.name)

@@ -101,8 +101,8 @@ def _rehearsed(found: Scheduled) -> tuple[Scheduled, Mapping[str, Any]]:
     if not told["closes"]:
         raise Refused(f"{told['release']} serves already, so nothing would be closed; nothing was "
                       f"scheduled")
-    return replace(found, **{key: told[key] for key in ("commit", "ref", "release", "digest")}
-                   ), told
+    pinned = ("commit", "ref", "release", "digest", "hooks")
+    return replace(found, **{key: told[key] for key in pinned}), told
 
 
 def _command(found: Scheduled, action: str) -> list[str]:

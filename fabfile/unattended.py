@@ -63,13 +63,13 @@ def wish_of(found: Scheduled) -> Wish:
         ref=found.commit or found.ref or None, called=found.ref, worktree=False, strategy="",
         yes=True, json=False, maintenance=True, accept_risk=tuple(options["accept_risk"]),
         approved_plan=options["approved_plan"], outside_window=options["outside_window"],
-        approved=approval.Approved(found.digest, found.release, found.plan),
+        approved=approval.Approved(found.digest, found.release, found.plan, found.hooks),
         incident=found.incident)
 
 
 def rehearse(found: Scheduled) -> None:
-    """Print what would run: {"commit", "ref", "release", "digest", "brief" (lines), "text",
-    "closes": whether it stops anything}."""
+    """Print what would run: {"commit", "ref", "release", "digest", "hooks" (digest), "brief"
+    (lines), "text", "closes": whether it stops anything}."""
     wish = replace(wish_of(found), at=found.at)
     with connected(found.env, found.inventory, json=True) as session:
         session.find_secrets()
@@ -79,6 +79,7 @@ def rehearse(found: Scheduled) -> None:
     print(json.dumps({
         "commit": fleet.release.commit, "ref": found.ref or fleet.release.ref,
         "release": fleet.release.id, "digest": approval.digest(release),
+        "hooks": approval.hooks_digest(fleet.hooks),
         "brief": [line for plan in plans for line in brief(plan)],
         "text": approval.text(release),
         "closes": any(stage.name in CLOSING for plan in release for stage in plan.stages),

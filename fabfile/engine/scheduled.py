@@ -24,9 +24,9 @@ State = Literal["waiting", "started", "finished", "pending", "failed", "skipped"
 class Scheduled:
     """A deploy at ``at``, which must not begin after ``latest`` (seconds since the epoch).
 
-    ``commit`` is what was pinned, and ``digest`` the plan that was approved, both when it was
-    scheduled; ``options`` are those of the deploy; ``incident`` is what the status page calls it;
-    ``why`` tells of its ``state``.
+    ``commit`` is what was pinned, ``digest`` the plan that was approved and ``hooks`` that of what
+    runs around staging, all when it was scheduled; ``options`` are those of the deploy;
+    ``incident`` is what the status page calls it; ``why`` tells of its ``state``.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Scheduled:
     digest: str
     options: dict[str, Any]
     who: str
+    hooks: str = ""
     incident: str = ""
     state: State = "waiting"
     why: str = ""

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from fabfile.errors import (
 )
 from fabfile.plan import Plan
 from fabfile.schedule import Asked
+from roles.hooks import HooksSettings
 from tests.fabfile.fleets import open_fleet
 
 NIGHTLY = {"name": "nightly", "zone": "Europe/London", "at": "02:00", "length": "90m",
@@ -72,7 +74,8 @@ class Rig:
         now = time.time()
         found = Scheduled(
             id="x", env="prod", inventory=self.inventory, zone="UTC", at=now, latest=now + 60,
-            commit="c0ffee", ref="v2", release="r2", digest="d" * 64, who="eve@desk",
+            commit="c0ffee", ref="v2", release="r2", digest="d" * 64, hooks="h" * 64,
+            who="eve@desk",
             options={"accept_risk": ["a.b"], "approved_plan": "", "outside_window": False})
         scheduled.write(replace(found, **values))
         return scheduled.read("x")
@@ -93,7 +96,7 @@ def test_it_runs_what_was_pinned(rig: Rig) -> None:
     (wish,) = rig.wishes
     assert (wish.ref, wish.called, wish.maintenance, wish.yes) == ("c0ffee", "v2", True, True)
     assert wish.accept_risk == ("a.b",)
-    assert wish.approved == approval.Approved("d" * 64, "r2", scheduled.read("x").plan)
+    assert wish.approved == approval.Approved("d" * 64, "r2", scheduled.read("x").plan, "h" * 64)
     assert wish.incident == "i1"
     assert rig.state == ("finished", "")
     assert rig.gone == ["fabfleet-x"]
@@ -235,7 +238,7 @@ def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
     before = Plan("release", "prod", "r1", "together")
     path = tmp_path / "plan"
     path.write_text(approval.text([before]))
-    found = approval.Approved(approval.digest([before]), "r1", path)
+    found = approval.Approved(approval.digest([before]), "r1", path, "")
     found.check([before])
     with pytest.raises(Refused) as refused:
         found.check([replace(before, name="rollback")])
@@ -246,6 +249,24 @@ def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
         found.check([replace(before, strategy="rolling")])
     with pytest.raises(Refused, match="it is release r2 by now: content, dependencies or settings"):
         found.check([replace(before, release="r2")])
+
+
+@pytest.mark.parametrize(("now", "refused"), [
+    ({"before": {"stage": [{"run": "echo a"}], "finish": [{"run": "echo c"}]}}, False),
+    ({"before": {"stage": [{"run": "echo a"}]}, "after": {"stage": [{"run": "echo b"}]}}, True),
+    ({"before": {"stage": [{"run": "echo a", "timeout": 5}]}}, True),
+    ({"after": {"stage": [{"run": "echo a"}]}}, True),
+    ({}, True),
+])
+def test_other_hooks_around_staging_are_refused(
+    tmp_path: Path, now: dict[str, Any], refused: bool
+) -> None:
+    """Those of all other stages stand in the plan itself."""
+    before = HooksSettings.model_validate({"before": {"stage": [{"run": "echo a"}]}})
+    found = approval.Approved("", "r1", tmp_path / "plan", approval.hooks_digest(before))
+    with pytest.raises(Refused, match="those before or after the stage") if refused else (
+            nullcontext()):
+        found.check_hooks(HooksSettings.model_validate(now))
 
 
 def test_of_a_long_line_the_part_is_shown_that_differs(tmp_path: Path) -> None:
@@ -286,14 +307,16 @@ def ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, str]
 
 
 TOLD = json.dumps({"commit": "c0ffee", "ref": "v2", "release": "r2", "digest": "e" * 64,
-                   "brief": ["plan release"], "text": "all of it", "closes": True})
+                   "hooks": "f" * 64, "brief": ["plan release"],
+                   "text": "all of it", "closes": True})
 
 
 def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
     rig = ready(0, TOLD, "")
     schedule.add(asked(rig, window="nightly"))
     ((found,), _) = scheduled.listed()
-    assert (found.commit, found.release, found.digest) == ("c0ffee", "r2", "e" * 64)
+    assert (found.commit, found.release) == ("c0ffee", "r2")
+    assert (found.digest, found.hooks) == ("e" * 64, "f" * 64)
     assert found.latest - found.at == 3600
     assert time.gmtime(found.at)[3:5] in {(1, 0), (2, 0)}
     assert found.plan.read_text() == "all of it"

@@ -93,6 +93,11 @@ class Desk:
         machine = self.fleet.lab._named(NAME)
         return Path(f"/proc/{machine.first_pid()}/root{path}")
 
+    @property
+    def settings(self) -> str:
+        """The file there with everybody's settings."""
+        return f"{HOME}/inventories/{self.fleet.env}/group_vars/all.yml"
+
     # --- working there -------------------------------------------------------------
 
     def on(self, line: str, check: bool = True) -> str:

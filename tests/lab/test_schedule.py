@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from shlex import quote
 
 import pytest
 
@@ -34,6 +35,7 @@ def working(ready: Desk) -> Iterator[Desk]:
     ready.on("rm -rf /opt/desk/state; truncate -s 0 /opt/desk/notices")
     yield ready
     ready.fleet.end_started()
+    ready.on(f"sed -i '/^hooks: /d' {ready.settings}")
     for name in {line.rpartition(".")[0] for line in ready.timers().split()}:
         ready.on(f"systemctl disable -q --now {name}.timer; rm /etc/systemd/system/{name}.*; "
                  f"systemctl daemon-reload")
@@ -117,6 +119,11 @@ def somebody_has_deployed(desk: Desk) -> None:
     desk.fleet.fab("deploy", "--ref=other", check=0)
 
 
+def other_hooks(desk: Desk) -> None:
+    hooks = "hooks: {before: {stage: [{run: touch /opt/desk/hooked}]}}"
+    desk.on(f"echo {quote(hooks)} >>{desk.settings}")
+
+
 def frozen(desk: Desk) -> None:
     desk.fleet.fab("lock", "--reason=the sale", check=0)
 
@@ -129,6 +136,7 @@ SKIPS: dict[str, tuple[Callable[[Desk], None], float, str]] = {
     "lock held": (somebody_deploys, 600, "run "),
     "frozen": (frozen, 600, "the sale"),
     "another plan": (somebody_has_deployed, 600, "the plan is another one than what was approved"),
+    "other hooks": (other_hooks, 600, "are others than what was approved"),
     "too late": (nothing, -1, "it was to begin by "),
 }
 
@@ -147,6 +155,7 @@ def test_it_is_skipped_and_somebody_is_told(working: Desk, case: str) -> None:
     assert why in found["why"]
     assert working.notices()[-1][1] == "skipped"
     assert fleet.currents() == before
+    assert "hooked" not in working.on("ls /opt/desk")
     assert working.timers() == ""
     assert not is_closed(fleet)
     shown = working.fab("maintenance.scheduled").stdout
