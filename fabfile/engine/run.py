@@ -83,21 +83,27 @@ class Runner:
         """Stage after stage; ends at the first stage in which something failed."""
         result = Result()
         resume: list[tuple[Stage, Step]] = []
+        stopped = False
         self.journal.write("plan", plan=to_json(plan))
         self._tell("plan_started", plan)
         try:
             for stage in plan.stages:
                 if self.stopping:
+                    # Once the stage that is next has begun, it has a way back of its own.
+                    resume = resume or (_recovery(stage) if stopped else [])
                     break
                 result.reached = stage.name
                 way_back = resume or _recovery(stage)
-                late = self._too_late(stage) if way_back or stage.resume else None
+                # Where the stage itself gives up the way back, to go on is the shorter one.
+                backs_out = _recovery(stage) or stage.resume or (stage.resume is None and resume)
+                late = self._too_late(stage) if backs_out else None
                 if against := late or self._without_lock(stage):
                     result.failures.append(against)
                     resume = way_back
                     break
                 if stage.resume is not None:
                     resume = [(stage, step) for step in stage.resume]
+                    stopped = stopped or bool(resume)
                 self._stage(stage, result)
                 if result.failures:
                     break
@@ -405,14 +411,20 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 def _taken_out(turn: Turn) -> tuple[Step, ...]:
     """The steps of a turn that take its host out of rotation, before the first that touches it."""
-    before = takewhile(lambda step: step.rotation or step.name.startswith("hook "), turn.steps)
+    before = takewhile(lambda step: step.rotation or _is_hook(step), turn.steps)
     return tuple(step for step in before if step.rotation)
+
+
+def _is_hook(step: Step) -> bool:
+    return step.name.startswith("hook ")
 
 
 def _way_back(turn: Turn, done: Sequence[Step], failed: Step) -> tuple[Step, ...]:
     """Where a host was not taken out of rotation everywhere, it was not touched itself: then only
-    its rotation is put right, on the balancers where it was changed."""
-    if not all(step.rotation or step.name.startswith("hook ") for step in (*done, failed)):
+    its rotation is put right, on the balancers where it was changed. A turn of hooks alone has the
+    way back of the stage that they stand before."""
+    if all(map(_is_hook, turn.steps)) or not all(
+            step.rotation or _is_hook(step) for step in (*done, failed)):
         return turn.recover
     changed = {step.host for step in done if step.rotation}
     return tuple(step for step in turn.recover if step.rotation and step.host in changed)

@@ -740,10 +740,10 @@ def closing(*, moved: bool) -> list[Stage]:
     again = (step("web1", "again"),)
     migrate = replace(stage("migrate", "once", "migrate", hosts=("web1",),
                             recover=("untouched", "again")), resume=())
-    switch = replace(stage("switch", "parallel", "switch"), resume=())
+    switch = replace(stage("switch", "parallel", "switch"), resume=() if moved else again)
     return [replace(stage("stop", "parallel", "stop", hosts=("web1",)), resume=again),
             *([migrate] if moved else []), switch,
-            stage("start", "rolling", "start", recover=("back",))]
+            replace(stage("start", "rolling", "start", recover=("back",)), resume=())]
 
 
 @pytest.mark.parametrize(("late", "moved", "expected"), [
@@ -764,6 +764,47 @@ def test_no_stage_begins_too_late_from_which_there_is_a_way_back(
     stopped = "start" not in expected
     assert [(each.stage, each.outcome.kind, each.outcome.message) for each in result.failures] == (
         [(late, Kind.REFUSED, "the window is over")] if stopped else [])
+
+
+def before_migrating(name: str) -> list[Stage]:
+    """Something that comes between the stop and the migration."""
+    between = replace(stage("between", "once", name, hosts=("web1",), recover=("again",)),
+                      resume=())
+    first, *rest = closing(moved=True)
+    return [first, between, *rest]
+
+
+@pytest.mark.parametrize(("at", "expected"), [
+    ("stop", ["stop", "again"]),
+    ("backup", ["stop", "backup", "untouched", "again"]),
+    ("migrate", ["stop", "backup", "migrate"]),
+    ("switch", ["stop", "backup", "migrate", "switch"]),
+])
+def test_an_interrupt_before_the_migration_leaves_nothing_stopped(
+    rig: Rig, at: str, expected: list[str]
+) -> None:
+    """After it nobody starts what may not fit."""
+    interrupt_at(rig, "web1", at)
+    result = rig.execute(*before_migrating("backup"))
+    assert (result.interrupted, result.failures) == (True, [])
+    assert done(rig, "web1") == expected
+
+
+def test_an_interrupt_before_anything_stopped_takes_no_way_back(rig: Rig) -> None:
+    interrupt_at(rig, "web1", "look")
+    rig.execute(stage("look", "parallel", "look", hosts=("web1",)),
+                stage("flip", "once", "flip", hosts=("web1",), recover=("flip-back",)))
+    assert done(rig, "web1") == ["look"]
+
+
+def test_a_hook_before_the_migration_that_fails_leaves_nothing_stopped(rig: Rig) -> None:
+    first, hooks, *rest = before_migrating("check")
+    (turn,) = hooks.turns
+    named = replace(turn, steps=(replace(turn.steps[0], name="hook before migrate"),))
+    rig.transport.answer("web1", "check", Outcome("web1", Kind.FAILED, 1, stderr="no"))
+    result = rig.execute(first, replace(hooks, turns=(named,)), *rest)
+    assert [each.recovered for each in result.failures] == [True]
+    assert done(rig, "web1") == ["stop", "check", "again"]
 
 
 def test_after_a_backup_it_may_be_too_late_as_well(rig: Rig) -> None:
