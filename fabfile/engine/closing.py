@@ -51,8 +51,14 @@ def look(transport: Transport, found: Site | None) -> Closed | None:
     if silent:
         raise Unavailable("\n".join(silent))
     told = [json.loads(each.stdout.splitlines()[-1]) for each in outcomes.values()]
-    records = [each for each in told if each["record"] or each["closed"]]
+    records = [each for each in told if each["closed"] or _by_run(each["record"])]
     return _closed(records, len(told)) if records else None
+
+
+def _by_run(record: dict[str, Any] | None) -> bool:
+    """Where nothing is closed, a record of a run tells that one died on its way to closing or
+    opening; one by hand is what a failure left behind."""
+    return record is not None and bool(record["by_run"])
 
 
 def _closed(told: list[dict[str, Any]], hosts: int) -> Closed:

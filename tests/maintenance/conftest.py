@@ -16,6 +16,10 @@ from tests.maintenance.front import Front
 
 # As `fab maintenance.config` tells for Apache.
 NEEDED = ("rewrite", "headers", "asis")
+# A 503 that is nginx's own.
+BUSY = """
+location = /busy { return 503; }
+"""
 SCRIPT = """\
 def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "4")])
@@ -48,7 +52,7 @@ def nginx(folder: Path) -> Iterator[Front]:
     front.prepare()
     http, _, server = front.config.partition("# --- second part")
     with servers.backends("web1") as made, ExitStack() as stack:
-        opened = servers.nginx(folder, made, http, f"# {server}")
+        opened = servers.nginx(folder, made, http, f"# {server}{BUSY}")
         front.served_at(entered(stack, opened).port)
         yield front
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,41 @@ def test_nothing_is_closed_where_the_configuration_lacks_it(front: Front) -> Non
     assert "`fab maintenance.config`" in done.err
     assert front.get().status == 200
     assert front.look().answer["record"] is None
+
+
+def test_a_haproxy_that_knows_no_such_map_leaves_no_record(haproxy: Front, tmp_path: Path) -> None:
+    """Or everybody took the site for closed by hand, and no deploy opened it again."""
+    settings = haproxy.site.settings.model_copy(update={"folder": str(tmp_path)})
+    haproxy.site = replace(haproxy.site, settings=settings)
+    done = haproxy.close("new shelves")
+    assert done.exit == 1
+    assert "does HAProxy's configuration hold what" in done.err
+    assert haproxy.look().answer == {"shown": False, "closed": False, "record": None}
+
+
+def test_a_record_of_what_is_closed_no_more_tells_nothing_of_now(front: Front) -> None:
+    """As where somebody opened, and the site was too slow to show it."""
+    front.close("new shelves")
+    stale = front.look().answer["record"]
+    front.open()
+    (front.state / "record.json").write_text(json.dumps({**stale, "since": 1.0}))
+    done = front.close("Release r2", run=True)
+    assert done.exit == 0
+    record = done.answer["record"]
+    assert (record["by_run"], record["reason"]) == (True, "Release r2")
+    assert record["since"] > time.time() - 60
+    assert front.open().answer["closed_for"] < 60
+    assert front.look().answer["record"] is None
+
+
+def test_a_503_of_nginx_itself_is_not_our_page(nginx: Front) -> None:
+    """As of limit_req; the page's files stay where they were after the first maintenance."""
+    nginx.close("new shelves")
+    assert "x-maintenance" in nginx.get("/busy").headers
+    nginx.open()
+    found = nginx.get("/busy")
+    assert (found.status, "x-maintenance" in found.headers) == (503, False)
+    assert "new shelves" not in found.body
 
 
 def test_it_stays_closed_when_haproxy_starts_anew(haproxy: Front) -> None:

@@ -133,13 +133,19 @@ def smoke(arguments):
 
 def close(arguments, driver):
     folder = arguments["folder"]
-    old = read_record(folder)
+    # Where nothing is closed, a record is what a failure left behind, and tells nothing of now.
+    old = read_record(folder) if driver.is_closed() else None
     by_hand = old is not None and not old["by_run"]
     # What a person has closed, a run leaves as it is.
-    if not (by_hand and arguments["record"]["by_run"] and driver.is_closed()):
+    if not (by_hand and arguments["record"]["by_run"]):
         record = new_record(arguments, old)
         write(os.path.join(folder, "record.json"), json.dumps(record))
-        driver.close(record)
+        try:
+            driver.close(record)
+        except SystemExit:
+            if old is None and not driver.is_closed():
+                remove(os.path.join(folder, "record.json"))
+            raise
         if old is None:  # from this moment on, not from when the work on it began
             record["since"] = time.time()
             write(os.path.join(folder, "record.json"), json.dumps(record))
