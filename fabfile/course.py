@@ -219,11 +219,14 @@ def _release_plans(fleet: Fleet) -> list[Plan]:
 def looked(session: Session, fleet: Fleet) -> Fleet:
     """The fleet with what stands in front of it says: whether it is closed and, where the strategy
     has to know, who gets requests. Raises :class:`Refused` where a person has put our stand-in in
-    the servers' place, which a deploy would take away."""
+    the servers' place, which a deploy would take away, and :class:`Unavailable` where somebody does
+    not answer who has to later."""
     fleet = replace(fleet, closed=closing.look(session.transport, fleet.site))
     if fleet.site and fleet.site.stands and fleet.closed and not fleet.closed.by_run:
         raise Refused(f"{page_lines(fleet.site, fleet.closed, fleet.environment)[0]}; open it "
                       f"first: fab maintenance.off --env={fleet.environment}")
+    if fleet.deploy.strategy == "together":
+        rotation.refuse_silent(session.environment, fleet.targets)
     if fleet.deploy.strategy != "blue-green":
         return fleet
     return replace(fleet, rotating=rotation.rotating(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fabfile.engine import asking
+from fabfile.engine import asking, children
 from fabfile.engine.outcome import Outcome
 from fabfile.engine.transport import Transport
 from fabfile.environment import Environment
 from fabfile.errors import Unavailable
 from inventories.model import Host
 from roles import balancer
-from roles.command import OnHost
+from roles.command import OnController, OnHost
 from roles.role import Target
 
 # Programs that tell of all servers, whichever they are asked about.
@@ -52,6 +53,23 @@ def rotating(
         here = not _out(_servers(outcome), balancer.server_name(target))
         found[target.name] = found.get(target.name, True) and here
     return frozenset(name for name, everywhere in found.items() if everywhere)
+
+
+def refuse_silent(environment: Environment, targets: Iterable[Target]) -> None:
+    """Where a balancer is asked from this machine (AWS, a command), the first time would come when
+    everything is stopped. Raises :class:`Unavailable` where it does not answer now, as without
+    credentials."""
+    for target in targets:
+        for step in balancer.look(target, environment.balancers(target.host)):
+            action = step.actions[0]
+            if isinstance(action, OnController):
+                told = {**os.environ, **action.environment}
+                done = children.ask(["sh", "-c", action.line], told, step.timeout)
+                if done.status:
+                    said = done.err.strip() or done.out.strip() or f"exit status {done.status}"
+                    raise Unavailable(f"the balancer of {target.name}, which is asked from this "
+                                      f"machine, gives no answer: {said}")
+                return
 
 
 def _asked(
