@@ -146,6 +146,9 @@ def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[
     try:
         yield
         tell.page.became = "done"
+    except Refused:
+        tell.page.became = "" if fleet.closed else "undone"
+        raise
     except (Failed, Interrupted) as error:
         try:
             closed = closing.look(session.transport, fleet.site)

@@ -23,6 +23,7 @@ from fabfile.course import Wish, carry_out, read_only
 from fabfile.display.notices import Notice
 from fabfile.display.plans import brief
 from fabfile.engine import alarm, scheduled
+from fabfile.engine.journal import keep_incident
 from fabfile.engine.scheduled import Scheduled, State
 from fabfile.environment import open_environment
 from fabfile.errors import (
@@ -160,6 +161,8 @@ def _tell(found: Scheduled, kind: Kind) -> list[str]:
     # What has failed before anybody was told that it began has closed nothing either.
     nothing_began = found.state in ("skipped", "failed")
     not_held = status_page.take_back(environment, found.incident) if nothing_began else []
+    if found.state == "interrupted" and found.incident:
+        keep_incident(environment.key, found.incident)  # for whoever opens, or finds it open
     app, said = environment.app, found.why.splitlines() or [""]
     notice = Notice(
         kind, "scheduled deploy", app.name, environment.name, found.release, found.ref,

@@ -83,7 +83,8 @@ def write(found: Scheduled) -> None:
     """Whole or not at all, and on the disk before anything follows from it."""
     folder().mkdir(parents=True, exist_ok=True)
     draft = found.path.with_suffix(".new")
-    with draft.open("w") as file:
+    # Why it failed may tell the way past the page.
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(asdict(found), file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())

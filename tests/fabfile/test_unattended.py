@@ -18,6 +18,7 @@ from fabfile.announcing import refuse_untold
 from fabfile.course import Wish
 from fabfile.display.notices import Notice
 from fabfile.engine import alarm, scheduled
+from fabfile.engine.journal import left_incident
 from fabfile.engine.scheduled import Scheduled
 from fabfile.environment import Environment
 from fabfile.errors import (
@@ -188,6 +189,18 @@ def test_what_began_nothing_is_taken_back_from_the_status_page(
     rig.error, error.announced = error, announced
     unattended.run(rig.put(incident="i1"))
     assert back == expected
+
+
+def test_what_was_announced_for_a_run_that_was_cut_off_is_left_to_whoever_opens(rig: Rig) -> None:
+    assert unattended.run(rig.put(state="started", incident="i1")) == 1
+    assert rig.state[0] == "interrupted"
+    assert left_incident("shop-prod") == "i1"
+
+
+def test_why_it_failed_is_no_secret_to_its_owner_alone(rig: Rig) -> None:
+    rig.error = Failed("web1: broken\n  to look past the page: https://shop.test/?pass=5ec3e7")
+    unattended.run(rig.put())
+    assert scheduled.read("x").path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_the_run_has_told_is_not_told_again(rig: Rig) -> None:

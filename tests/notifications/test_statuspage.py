@@ -323,6 +323,14 @@ def test_a_failure_that_opened_the_site_again(rig: Rig, page: Statuspage) -> Non
     assert "broken" not in json.dumps(page.incidents)
 
 
+def test_a_run_that_is_too_late_has_closed_nothing(rig: Rig, page: Statuspage) -> None:
+    rig.run(rig.closing, Refused("the window is over"))
+    assert page.told()[1:] == [("in_progress", BEGUN), ("completed", UNDONE)]
+    rig.fleet = replace(rig.fleet, closed=HELD)  # but for what an earlier one has left
+    rig.run(rig.closing, Refused("the window is over"))
+    assert page.told("inc2")[-1] == ("in_progress", LONGER)
+
+
 @pytest.mark.parametrize("closed", [HELD, Unavailable("lb1: no answer")])
 def test_a_failure_that_leaves_the_site_closed_and_the_run_that_goes_on(
     rig: Rig, page: Statuspage, closed: Any
