@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from fabfile.display.lines import fold
 from fabfile.engine import backups, scratch
 from fabfile.engine.django import ask_plan
-from fabfile.errors import Pending, Refused
+from fabfile.errors import FabfleetError, Pending, Refused
 from fabfile.session import Run, Session
 from fabfile.strategies import blue_green, contracting, migrating
 from fabfile.strategies.targets import Fleet
-from roles import backup
+from roles import backup, wsgi
 from roles.migrations import Judged, Portion
 from roles.role import Target
 
@@ -48,10 +48,14 @@ def agree(
         return fleet
     with readable(session, fleet, staged) as target:
         judged = ask_plan(session.transport, target)
-        migrating.refuse_old_code_later(judged, fleet.skipped, wish.accept_risk, closes)
+        here = {each.name for each in fleet.targets}
+        outside = [host.name for host in session.environment.hosts
+                   if host.name not in here and host.name not in fleet.skipped]
+        migrating.refuse_old_code_later(judged, fleet.skipped, wish.accept_risk, closes, outside)
         migrating.refuse_other_plan(judged, wish.approved_plan)
         if closes:
             expand, contract = migrating.everything(judged, wish.accept_risk), None
+            fleet = settled(session, fleet)
         else:
             again = replace(wish, accept_risk=()).again(fleet.environment)
             expand, contract = migrating.while_it_serves(
@@ -59,6 +63,33 @@ def agree(
         _refuse_scheduler_out_of_reach(session, fleet, [*judged.pending])
         return replace(fleet, expand=backed_up(session, target, judged, expand),
                        contract=backed_up(session, target, judged, contract))
+
+
+def settled(session: Session, fleet: Fleet) -> Fleet:
+    """The fleet with whether an earlier run has left it where nobody serves, and whether the code
+    that is there may be started again. That costs a question only where one has."""
+    now = [replace(each, release=replace(each.release, id=each.facts.current))
+           for each in fleet.targets if each.facts.current]
+    closed = fleet.closed is not None and fleet.closed.by_run
+    if not closed and (not now or any(map(wsgi.role.serves, now))):
+        return fleet
+    others = {each.release.id for each in now} - {fleet.release.id}
+    return replace(fleet, left=True,
+                   outgrown=not all(_fits(session, fleet, release) for release in others))
+
+
+def _fits(session: Session, fleet: Fleet, release: str) -> bool:
+    """Whether this release knows all that the databases have and, on the way back from it, has all
+    that it needs; False where nobody can tell."""
+    host = fleet.migration
+    if release not in host.facts.releases:
+        return False
+    try:
+        judged = ask_plan(session.transport,
+                          replace(host, release=replace(host.release, id=release)))
+    except FabfleetError:
+        return False
+    return not judged.ahead and not (fleet.back and judged.needed)
 
 
 def _refuse_scheduler_out_of_reach(

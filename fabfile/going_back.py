@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fabfile.agreement import settled
 from fabfile.announcing import announcing
 from fabfile.course import looked, said_if_closed, show_plans
 from fabfile.engine.django import ask_plan, question
@@ -12,7 +14,7 @@ from fabfile.errors import Refused, UsageError
 from fabfile.plan import Plan
 from fabfile.session import Session, confirm, connected
 from fabfile.strategies import blue_green, reversing, rollback
-from fabfile.strategies.closing import released
+from fabfile.strategies.closing import back_to, brought
 from fabfile.strategies.reversing import Targets, WayBack
 from fabfile.strategies.targets import Fleet
 from roles.role import Target
@@ -32,6 +34,15 @@ class Wish:
     yes: bool
     json: bool
 
+    def again(self, base: str) -> str:
+        """The same command once more, which ``base`` begins."""
+        words = [f"--{name}={value}" for name, value in (
+            ("inventory", self.inventory), ("hosts", self.hosts)) if value]
+        words += ["--reverse"] if self.reverse else []
+        words += ["--maintenance"] if self.maintenance else []
+        words += [f"--accept-risk={name}" for name in self.accept_risk]
+        return f"{base} {shlex.join(words)}".rstrip()
+
 
 def roll_back(wish: Wish, dry_run: bool) -> None:
     """``fab rollback``, and with ``dry_run`` only its plan."""
@@ -41,6 +52,7 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
         session.probe()
         chosen = _chosen(session, wish)
         again = f"fab rollback --env={session.environment.name} --to={chosen}"
+        whole = wish.again(again)
         plan = _planned(session, chosen, wish, again)
         show_plans(session, wish.json, full=dry_run, plans=[plan])
         if dry_run:
@@ -52,7 +64,7 @@ def roll_back(wish: Wish, dry_run: bool) -> None:
             tell.begin(fleet, "rollback")
             plan = _planned(session, chosen, wish, again)
             tell.about(plan)
-            run.execute_or_fail(plan, again)
+            run.execute_or_fail(plan, whole)
         waits = session.environment.strategy == "blue-green"
         session.lines.write(f"{chosen} serves again" if waits else
                             f"every host is back on {chosen}")
@@ -64,15 +76,17 @@ def _chosen(session: Session, wish: Wish) -> str:
         return rollback.choose(facts, session.environment.name, wish.to)
     fleet = looked(session, session.fleet_of(""))
     before = _before_the_window(fleet) if wish.reverse else None
-    return before or _waiting(fleet) or rollback.choose(facts, session.environment.name, None)
+    return before or _waiting(fleet) or rollback.choose(facts, fleet.environment, None)
 
 
 def _before_the_window(fleet: Fleet) -> str | None:
     """The release that was good when a run closed the site, which it did not open again; it may be
-    current still."""
+    current still. Where that run was on its way back, the one that it was on its way to."""
     if fleet.closed is None or not fleet.closed.by_run:
         return None
-    left = {target.facts.current for target in fleet.targets} - {released(fleet.closed)}
+    if target := back_to(fleet.closed):
+        return target
+    left = {target.facts.current for target in fleet.targets} - {brought(fleet.closed)}
     return left.pop() if len(left) == 1 else None
 
 
@@ -87,7 +101,7 @@ def _waiting(fleet: Fleet) -> str | None:
 
 
 def _planned(session: Session, chosen: str, wish: Wish, again: str) -> Plan:
-    fleet = looked(session, session.fleet_of(chosen))
+    fleet = replace(looked(session, session.fleet_of(chosen)), back=True)
     way = _way_back(session, fleet)
     alone = ("--reverse: nothing has to be taken back; the code goes back while it serves",)
     if way is None:
@@ -98,6 +112,8 @@ def _planned(session: Session, chosen: str, wish: Wish, again: str) -> Plan:
     if wish.reverse and partly is not None:
         reversing.refuse_incomplete(partly, wish.maintenance, again)
         knowing = _on(fleet.migration, partly.release)
+        if wish.maintenance:
+            fleet = settled(session, fleet)
         return rollback.with_reverse(fleet, knowing, partly.portion, wish.maintenance)
     reversing.refuse_unsafe(way, partly, wish.accept_risk, again)
     newer = ", ".join(step["migration"] for step in way.steps)
@@ -117,6 +133,11 @@ def _way_back(session: Session, fleet: Fleet) -> WayBack | None:
         raise Refused(f"{host.name}, the migration host, does not have {older}, so nobody can ask "
                       f"it what it makes of the database; deploy its commit instead")
     judged = ask_plan(session.transport, host)
+    if judged.needed and fleet.closed and fleet.closed.by_run:
+        raise Refused(f"the site is closed, and {older} cannot live without "
+                      f"{', '.join(judged.needed)}, which the database has not; deploy it instead, "
+                      f"which brings them: fab deploy --env={fleet.environment} --maintenance "
+                      f"--ref=...")
     targets = reversing.whole(judged)
     if not targets:
         return None

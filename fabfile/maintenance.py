@@ -16,6 +16,7 @@ from fabfile.errors import Pending, Refused, UsageError
 from fabfile.moments import moment
 from fabfile.plan import Plan, Stage, Turn
 from fabfile.session import Session, confirm, connected
+from fabfile.strategies.closing import back_to
 from fabfile.strategies.stages import stages
 from roles import maintenance, wsgi
 from roles.maintenance import Closed, Reason, Site
@@ -31,6 +32,10 @@ def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bo
         if site.stands and addresses:
             raise UsageError(f"--allow={allow}: maintenance.driver is stand-in, and nobody gets "
                              f"past that, as no server runs")
+        networks = ", ".join(each for each in addresses if "/" in each)
+        if networks and site.settings.driver != "haproxy":
+            raise UsageError(f"--allow={networks}: at {site.settings.driver} only addresses; "
+                             f"networks stand in maintenance.allow, for all windows")
         confirm(session.environment, yes)
         why = Reason(reason, operator(), end, allow=addresses)
         _run(session, "maintenance.on", _closing(session, site, why))
@@ -92,22 +97,27 @@ def lines(site: Site, closed: Closed | None, environment: str, again: str = "") 
                 else f"{site.link}{closed.secret}")
         found.append(f"  to look past the page: {past}")
     if closed.by_run:
-        found += [f"  {line}" for line in ways_out(site, environment, again)]
+        found += [f"  {line}" for line in ways_out(site, closed, environment, again)]
     else:
         found.append(f"  to open it: fab maintenance.off --env={environment}")
     return found
 
 
-def ways_out(site: Site, environment: str, again: str) -> list[str]:
+def ways_out(site: Site, closed: Closed, environment: str, again: str) -> list[str]:
     """The commands that end a maintenance which a run has left behind."""
     as_it_is = (f"fab start --env={environment}, which opens it" if site.stands else
                 f"fab start --env={environment}, look past the page, then fab maintenance.off "
                 f"--env={environment}")
+    deploy = f"fab deploy --env={environment} --maintenance --ref=..."
+    back = f"fab rollback --env={environment} --reverse --maintenance"
+    if target := back_to(closed):
+        go_on, other = f"{back} --to={target}", f"  go forth: the newer release again, {deploy}"
+    else:
+        go_on, other = deploy, f"  go back:  {back}"
     return [
         "ways out:",
-        (f"  go on:    the same deploy once more, "
-         f"{again or f'fab deploy --env={environment} --maintenance ...'}"),
-        f"  go back:  fab rollback --env={environment} --reverse --maintenance",
+        f"  go on:    the same {'rollback' if target else 'deploy'} once more, {again or go_on}",
+        other,
         f"  as it is: {as_it_is}",
     ]
 
@@ -185,11 +195,13 @@ def _tell(session: Session, site: Site, closed: Closed | None) -> None:
 
 
 def _addresses(text: str) -> tuple[str, ...]:
-    found = tuple(each.strip() for each in text.split(",") if each.strip())
-    for each in found:
+    """As servers write them, which compare text."""
+    found = []
+    for each in filter(None, map(str.strip, text.split(","))):
         try:
-            ipaddress.ip_network(each)
+            found.append(str(ipaddress.ip_network(each) if "/" in each else
+                             ipaddress.ip_address(each)))
         except ValueError:
             raise UsageError(f"--allow={text}: expected addresses or networks such as "
                              f"192.0.2.0/24, got {each!r}") from None
-    return found
+    return tuple(found)

@@ -11,6 +11,8 @@ from fabfile.strategies.targets import Fleet
 from roles import balancer, maintenance, wsgi
 from roles.role import Step, Target
 
+FORTH, BACK = "Release ", "Back to release "
+
 
 def close_stage(fleet: Fleet) -> list[Stage]:
     """All hosts in front at once. Raises :class:`Refused` where what shows the page is stopped
@@ -67,13 +69,19 @@ def step_aside(fleet: Fleet, target: Target) -> tuple[Step, ...]:
     return maintenance.step_aside(fleet.site, target) if fleet.site else ()
 
 
-def released(closed: maintenance.Closed) -> str:
-    """What the run that closed the site was about to bring."""
-    return closed.reason.removeprefix("Release ")
+def brought(closed: maintenance.Closed) -> str:
+    """The release that the run which closed the site was about to bring, if it went forward."""
+    return closed.reason.removeprefix(FORTH) if closed.reason.startswith(FORTH) else ""
+
+
+def back_to(closed: maintenance.Closed) -> str:
+    """The release that the run which closed the site was on its way back to, if it was."""
+    return closed.reason.removeprefix(BACK) if closed.reason.startswith(BACK) else ""
 
 
 def _why(fleet: Fleet) -> maintenance.Reason:
-    return maintenance.Reason(f"Release {fleet.release.id}", fleet.who, fleet.until, run=True)
+    reason = f"{BACK if fleet.back else FORTH}{fleet.release.id}"
+    return maintenance.Reason(reason, fleet.who, fleet.until, run=True)
 
 
 def _by_hand(fleet: Fleet) -> bool:

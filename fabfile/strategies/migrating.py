@@ -59,10 +59,12 @@ def with_new_code_only(
 
 
 def refuse_old_code_later(
-    judged: Judged, skipped: Sequence[str], accepted: Sequence[str], closes: bool
+    judged: Judged, skipped: Sequence[str], accepted: Sequence[str], closes: bool,
+    outside: Sequence[str] = (),
 ) -> None:
-    """A host that was skipped comes back with the old code, at a moment of its own. Raises
-    :class:`Refused` where that could not live with what is to run now."""
+    """A host that was skipped comes back with the old code, at a moment of its own, and one outside
+    of this run serves on with it. Raises :class:`Refused` where that could not live with what is to
+    run now."""
     risky = [each["migration"] for plan in judged.plans.values() for each in plan["pending"]
              if each["phase"] not in ("any", "before")
              and (closes or each["migration"] in accepted)]
@@ -71,6 +73,12 @@ def refuse_old_code_later(
             f"--skip-unreachable: {', '.join(skipped)} would come back with code that cannot live "
             f"with {', '.join(risky)}; nothing that serves was changed. Bring it up, or take it "
             f"out of the inventory, first"
+        )
+    if outside and closes and risky:
+        raise Refused(
+            f"--hosts: {', '.join(outside)} would serve on meanwhile, and after, with code that "
+            f"cannot live with {', '.join(risky)}; nothing that serves was changed. Let all hosts "
+            f"take part"
         )
 
 

@@ -146,7 +146,7 @@ def stop_stages(fleet: Fleet) -> list[Stage]:
     tasks = [Turn(target.name, _tasks_stop(target)) for target in fleet.targets]
     tasks += [Turn(target.name, (timers.pause(target), *scheduler.role.stop(target)))
               for target in fleet.scheduler_outside]
-    again = (*start_all_again(fleet), *closing.way_open(fleet))
+    again = serve_again(fleet, moving=fleet.left)
     found = [*stages("stop-tasks", "parallel", tasks),
              *closing.close_stage(fleet),
              *each_stage(fleet, "stop", "parallel", lambda target: (
@@ -192,12 +192,37 @@ def _others(moment: str, target: Target, but: Iterable[Step]) -> tuple[Step, ...
     return tuple(step for step in of_roles(moment, target) if step not in apart)
 
 
+def serve_again(fleet: Fleet, moving: bool) -> tuple[Step, ...]:
+    """All hosts serve what they had, and the page goes. ``moving``: a migration may have been begun
+    by then, in this run or an earlier one; where it has changed anything, nobody starts old code.
+    """
+    if fleet.outgrown:
+        return ()
+    again = (*start_all_again(fleet), *closing.way_open(fleet))
+    if not (again and moving and fleet.expand):
+        return again
+    return (*migrations.untouched(fleet.migration, fleet.expand),
+            *(replace(step, if_well=True) for step in again))
+
+
 def start_all_again(fleet: Fleet) -> tuple[Step, ...]:
     """What was stopped serves and works again, on every host."""
     return (*(step for target in fleet.targets
               for step in (*closing.step_aside(fleet, target), *start_again(target))),
-            *(step for target in fleet.scheduler_outside
-              for step in (*scheduler.role.start(target), *timers.role.start(target))))
+            *scheduler_again(fleet))
+
+
+def put_all_back(fleet: Fleet) -> tuple[Step, ...]:
+    """As before the first of them was switched, on every host."""
+    return (*(step for target in fleet.targets
+              for step in (*closing.step_aside(fleet, target), *put_back(fleet, target))),
+            *scheduler_again(fleet))
+
+
+def scheduler_again(fleet: Fleet) -> tuple[Step, ...]:
+    """What was stopped on its host where that is none of this run's."""
+    return tuple(step for target in fleet.scheduler_outside
+                 for step in (*scheduler.role.start(target), *timers.role.start(target)))
 
 
 def start_again(target: Target) -> tuple[Step, ...]:

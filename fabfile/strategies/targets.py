@@ -26,7 +26,9 @@ class Fleet:
     ``balancers`` are the balancer hosts of each host; ``rotating`` are the hosts that they all send
     requests to, where that was asked. ``site`` is what can be closed, and ``closed`` how it is
     closed now; ``who`` runs this, and ``until`` the end of the window that it is in (seconds since
-    the epoch, 0: in none)."""
+    the epoch, 0: in none). ``left``: an earlier run has left it closed, or nobody serves; and
+    ``outgrown``: the code that is there must not be started again, as the database has moved since.
+    ``back``: it is on the way to an earlier release."""
 
     environment: str
     targets: tuple[Target, ...]
@@ -41,6 +43,9 @@ class Fleet:
     closed: Closed | None = None
     who: str = ""
     until: float = 0
+    left: bool = False
+    outgrown: bool = False
+    back: bool = False
     expand: Portion | None = None
     contract: Portion | None = None
 

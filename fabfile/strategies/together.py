@@ -11,15 +11,16 @@ from fabfile.strategies.stages import (
     finish_stage,
     for_good,
     migrate_stage,
+    put_all_back,
     put_back,
     resting,
-    start_all_again,
+    serve_again,
     start_stages,
     stop_stages,
 )
 from fabfile.strategies.targets import Fleet, is_live
-from roles import migrations
 from roles.release import switch_step
+from roles.role import Step
 
 
 def plan(fleet: Fleet) -> Plan:
@@ -31,8 +32,7 @@ def plan(fleet: Fleet) -> Plan:
     parts = (
         *stop_stages(fleet),
         *_migrate_or_serve_again(fleet),
-        *for_good(each_stage(fleet, "switch", "parallel",
-                             lambda target: [switch_step(target, target.release.id)])),
+        *_switch(fleet),
         *_start_or_go_back(fleet),
         *closing.open_stages(fleet),
         *finish_stage(fleet),
@@ -43,10 +43,7 @@ def plan(fleet: Fleet) -> Plan:
 def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
     """Nothing was switched yet, so where migrating fails before it has changed anything, all hosts
     serve again what they had. Where it has, nobody starts old code: the site stays closed."""
-    again = (*start_all_again(fleet), *closing.way_open(fleet))
-    if fleet.expand and again:
-        again = (*migrations.untouched(fleet.migration, fleet.expand),
-                 *(replace(step, if_well=True) for step in again))
+    again = serve_again(fleet, moving=True)
     found = for_good(migrate_stage(fleet, fleet.expand))
     # What follows the migrations has no way back, so that it is never too late for it.
     last = max((number for number, each in enumerate(found) if each.name == "migrate"), default=0)
@@ -54,25 +51,36 @@ def _migrate_or_serve_again(fleet: Fleet) -> list[Stage]:
             if number <= last else stage for number, stage in enumerate(found)]
 
 
+def _switch(fleet: Fleet) -> list[Stage]:
+    """As long as no database has moved, all hosts can go back."""
+    back = _all_back(fleet)
+    return [replace(stage, resume=back) for stage in each_stage(
+        fleet, "switch", "parallel", lambda target: [switch_step(target, target.release.id)])]
+
+
 def _start_or_go_back(fleet: Fleet) -> list[Stage]:
     """Where the first host does not start, nobody serves: all hosts go back. Where a later one
-    does not, it goes back alone, and those before it serve.
+    does not, it goes back alone, and those before it serve; but behind a page, which would stay,
+    all go back.
 
     After a migration nobody goes back by itself: this strategy is for schemas that the old code
     cannot live with.
     """
-    started = start_stages(fleet)
-    if fleet.pending:
+    started = for_good(start_stages(fleet))
+    everybody = _all_back(fleet)
+    if not everybody:
         return started
-    everybody = (*(step for target in fleet.targets
-                   for step in (*closing.step_aside(fleet, target), *put_back(fleet, target))),
-                 *closing.way_open(fleet))
-    first = fleet.targets[0].name
-    own = {target.name: put_back(fleet, target) for target in fleet.targets}
+    alone = {target.name: put_back(fleet, target) for target in fleet.targets[1:]}
     return [
         replace(stage, turns=tuple(
-            replace(turn, recover=everybody if turn.host == first else own[turn.host])
+            replace(turn, recover=everybody if fleet.site else alone.get(turn.host, everybody))
             for turn in stage.turns
         )) if stage.name == "start" else stage
         for stage in started
     ]
+
+
+def _all_back(fleet: Fleet) -> tuple[Step, ...]:
+    if fleet.pending or fleet.outgrown:
+        return ()
+    return (*put_all_back(fleet), *closing.way_open(fleet))

@@ -27,6 +27,13 @@ class Judged:
         """What a database has and this code has not."""
         return named({alias: tuple(plan["ahead"]) for alias, plan in self.plans.items()})
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What a database has not, and this code cannot live without."""
+        return named({alias: tuple(each["migration"] for each in plan["pending"]
+                                   if each["phase"] not in ("any", "after"))
+                      for alias, plan in self.plans.items()})
+
     def phases(self, portion: Portion) -> set[str]:
         """The phases of the migrations in a portion."""
         return {each["phase"] for alias, names in portion.only.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ import pytest
 from fabfile.display.lines import Lines
 from fabfile.engine import closing
 from fabfile.engine.fleet import FleetTransport
-from fabfile.maintenance import close, lines, open_again
+from fabfile.errors import UsageError
+from fabfile.maintenance import _addresses, close, lines, open_again
 from fabfile.plan import Stage
 from fabfile.session import Session
 from roles.maintenance import Closed, MaintenanceSettings, Site
@@ -52,6 +53,43 @@ def test_closed_by_a_run_that_is_gone_and_not_everywhere() -> None:
     assert found[2].startswith("  NOT ALL hosts in front show the page")
     assert found[-1] == ("    as it is: fab start --env=prod, look past the page, then "
                          "fab maintenance.off --env=prod")
+
+
+def test_closed_by_a_rollback_that_is_gone() -> None:
+    """To go back once more would lead to the newer code, on a database that lacks what it needs."""
+    found = lines(SITE, replace(CLOSED, by_run=True, reason="Back to release r1"), "prod")
+    assert found[-3:-1] == [
+        "    go on:    the same rollback once more, fab rollback --env=prod --reverse "
+        "--maintenance --to=r1",
+        "    go forth: the newer release again, fab deploy --env=prod --maintenance --ref=..."]
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("192.0.2.7, 2001:DB8:0:0::1", ("192.0.2.7", "2001:db8::1")),
+    ("198.51.100.0/24,2001:DB8:0::/48", ("198.51.100.0/24", "2001:db8::/48")), ("", ()),
+])
+def test_addresses_as_servers_compare_them(text: str, expected: tuple[str, ...]) -> None:
+    assert _addresses(text) == expected
+
+
+@pytest.mark.parametrize(("driver", "refused"), [("haproxy", False), ("nginx", True),
+                                                 ("apache", True), ("stand-in", True)])
+def test_networks_only_where_they_would_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str, refused: bool
+) -> None:
+    environment = open_fleet(tmp_path, ("web1",), proxies=["lb1"], maintenance={"driver": driver},
+                             app={"name": "shop", "urls": ["https://shop.test/"]})
+
+    @contextmanager
+    def connected(*_: Any) -> Iterator[Session]:
+        yield Session(environment, environment.hosts, FleetTransport((), "prod"),
+                      Lines(sys.stdout))
+
+    monkeypatch.setattr("fabfile.maintenance.connected", connected)
+    monkeypatch.setattr("fabfile.maintenance._run", lambda *_: None)
+    monkeypatch.setattr(closing, "look", lambda *_: None)
+    with pytest.raises(UsageError, match=r"--allow=") if refused else nullcontext():
+        close("prod", "", "disks", "", "198.51.100.0/24", True)
 
 
 # --- our stand-in ---------------------------------------------------------------------------------

@@ -167,10 +167,34 @@ def test_the_way_back_leads_to_what_served_before_the_window(on_v1: Fleet) -> No
     assert f"fab deploy --ref=half --maintenance {' '.join(risks)} --env={on_v1.env}" in failed
     assert len(on_v1.migrations()) == len(before) + 1
     assert sees_page(on_v1)
+    # Once more: what is left is untouched, but the old code does not know what is not.
+    on_v1.fab("deploy", "--ref=half", "--maintenance", *risks, check=1)
+    assert sees_page(on_v1)
     back = on_v1.fab("rollback", "--reverse", "--maintenance", check=0).stdout
     assert f"every host is back on {good}" in back
     assert on_v1.migrations() == before
     assert set(on_v1.serving().values()) == {good}
+    assert status(on_v1) is None
+
+
+@pytest.mark.timeout(600)
+def test_a_way_back_that_fails_leads_on_to_the_same_release(on_v1: Fleet) -> None:
+    """And not to the newer one, on a database that lacks what that needs."""
+    on_v1.fab("deploy", "--ref=v2", check=0)
+    closable(on_v1)
+    good = on_v1.current("web1")
+    stuck = MIGRATION.format(before="0005_note_stock", forward="select 1").replace(
+        '"select 1")', '"select no_such_function()")')
+    on_v1.commit("stuck", {"catalog/migrations/0006_stuck.py": stuck}, parent="v2")
+    on_v1.fab("deploy", "--ref=stuck", "--maintenance", "--accept-risk=catalog.0006_stuck", check=0)
+    for _ in range(2):
+        failed = on_v1.fab("rollback", "--reverse", "--maintenance", check=1).stderr
+        assert "no_such_function" in failed
+        (go_on,) = {line for line in failed.splitlines() if "the same rollback once more" in line}
+        assert go_on.endswith(f"--to={good}")
+        assert sees_page(on_v1)
+    on_v1.fab("start", check=0)
+    on_v1.fab("maintenance.off", check=0)
     assert status(on_v1) is None
 
 

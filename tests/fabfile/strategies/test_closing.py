@@ -11,6 +11,7 @@ import pytest
 from fabfile.environment import Environment
 from fabfile.errors import InventoryError, Refused
 from fabfile.strategies import rolling, together
+from fabfile.strategies.closing import back_to, brought
 from fabfile.strategies.targets import Fleet
 from roles.maintenance import Closed
 from roles.role import HostFacts
@@ -182,3 +183,22 @@ def test_a_site_without_an_address_is_refused(tmp_path: Path) -> None:
 def test_hosts_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InventoryError, match=r"maintenance\.hosts: no host or group edge;"):
         opened(tmp_path, hosts=["edge"])
+
+
+def test_behind_a_page_all_go_back_whichever_host_does_not_start(environment: Environment) -> None:
+    """Or the page would stay, though nothing was migrated."""
+    turns = stage_of(together.plan(fleet_of(environment)), "start").turns
+    assert [[step.name for step in turn.recover][-4:] for turn in turns] == [
+        ["maintenance.smoke"] * 2 + ["maintenance.open"] * 2] * 2
+    assert {step.host for turn in turns for step in turn.recover} == {*ALL, "lb1", "lb2"}
+
+
+def test_the_record_says_where_the_run_was_going(environment: Environment) -> None:
+    made = fleet_of(environment)
+    for back in (False, True):
+        (action,) = stage_of(together.plan(replace(made, back=back)), "close").turns[0
+            ].steps[0].actions
+        told = arguments(action)["record"]
+        closed = replace(BY_RUN, reason=told["reason"])
+        there = {True: back_to(closed), False: brought(closed)}
+        assert (there[back], there[not back]) == (made.release.id, "")

@@ -218,3 +218,11 @@ def test_a_skipped_host_must_be_able_to_come_back_with_the_old_code() -> None:
         migrating.refuse_old_code_later(found, ("web3",), ("shop.c",), closes=False)
     with pytest.raises(Refused, match=r"with shop\.b, shop\.c"):
         migrating.refuse_old_code_later(found, ("web3",), (), closes=True)
+
+
+def test_a_host_outside_of_the_run_must_be_able_to_serve_on() -> None:
+    found = judged(migration("a"), migration("b", "after"))
+    with pytest.raises(Refused, match=r"--hosts: web2, web3 would serve on .* with shop\.b;"):
+        migrating.refuse_old_code_later(found, (), (), True, ("web2", "web3"))
+    migrating.refuse_old_code_later(found, (), (), False, ("web2",))
+    migrating.refuse_old_code_later(judged(migration("a")), (), (), True, ("web2",))

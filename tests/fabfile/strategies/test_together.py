@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fabfile.environment import Environment
@@ -92,3 +93,33 @@ def test_all_go_back_when_the_first_does_not_start(prod: Environment) -> None:
     hosts = [turn.host for turn in start.turns]
     assert names[0] == [(host, name) for host in hosts for name in one]
     assert names[1:] == [[(host, name) for name in one] for host in hosts[1:]]
+
+
+def test_before_any_start_all_go_back_from_the_switch(prod: Environment) -> None:
+    plan = together.plan(make_fleet(prod, *map(ready, ALL)))
+    resume = stage_of(plan, "switch").resume
+    assert [step.name for step in resume or ()] == [
+        "release.switch", "wsgi.restart", "wsgi.health", "timers.resume"] * 3
+    assert stage_of(plan, "start").resume == ()
+    moved = together.plan(make_fleet(prod, *map(ready, ALL), pending=["shop.0002_stock"]))
+    assert stage_of(moved, "switch").resume == ()
+
+
+def test_code_that_the_database_has_outgrown_is_never_started_again(prod: Environment) -> None:
+    """A run that is gone has migrated, and this one fails at whatever."""
+    for pending in ([], ["shop.0003_more"]):
+        fleet = replace(make_fleet(prod, *map(ready, ALL), pending=pending), left=True,
+                        outgrown=True)
+        plan = together.plan(fleet)
+        assert {stage.resume for stage in plan.stages} <= {(), None}
+        assert {turn.recover for stage in plan.stages for turn in stage.turns} == {()}
+
+
+def test_where_an_earlier_run_may_have_migrated_in_part_that_is_looked_at_first(
+    prod: Environment
+) -> None:
+    fleet = make_fleet(prod, *map(ready, ALL), pending=["shop.0002_stock"])
+    for left in (False, True):
+        resume = stage_of(together.plan(replace(fleet, left=left)), "stop").resume or ()
+        assert ("migrations.untouched" in [step.name for step in resume]) is left
+        assert {step.if_well for step in resume[1:]} == {left}
