@@ -89,7 +89,7 @@ class Runner:
         try:
             for stage in plan.stages:
                 if self.stopping:
-                    # Once the stage that is next has begun, it has a way back of its own.
+                    # What would follow may have a way back for what is stopped by now.
                     resume = resume or (_recovery(stage) if stopped else [])
                     break
                 result.reached = stage.name

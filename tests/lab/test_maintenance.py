@@ -163,6 +163,8 @@ def test_the_way_back_leads_to_what_served_before_the_window(on_v1: Fleet) -> No
         "catalog/migrations/0007_badly.py": MIGRATION.format(
             before="0006_well", forward="select no_such_function()")}, parent="v2")
     risks = [f"--accept-risk=catalog.{name}" for name in ("0006_well", "0007_badly")]
+    alone = on_v1.fab("deploy", "--ref=half", "--maintenance", "--hosts=web1", *risks, check=3)
+    assert "--hosts: web2, web3 would serve on meanwhile" in alone.stderr
     failed = on_v1.fab("deploy", "--ref=half", "--maintenance", *risks, check=1).stderr
     assert f"fab deploy --ref=half --maintenance {' '.join(risks)} --env={on_v1.env}" in failed
     assert len(on_v1.migrations()) == len(before) + 1
