@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from fabfile.display.notices import Notice, messages
@@ -31,6 +31,10 @@ class Announcer:
         self.sender = _sender(self.settings, incident)
         self.page = StatusPage(session.environment, self.sender, incident)
         self.unsent: dict[str, None] = {}
+        # Now, as nobody else waits yet: a command may take its time, and is not asked again.
+        for secret in self.settings.secrets:
+            with suppress(UsageError):  # which is said when it is needed
+                resolve(secret.reference())
 
     def begin(self, fleet: Fleet, task: str) -> None:
         """From here on the end is told, too."""
@@ -131,6 +135,8 @@ def _sent(sender: Sender, found: Iterable[Message]) -> str:
         sender.send(found)
     except UsageError as error:  # it names the secret's place, never the secret
         return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no error of the run
+        return f"not sent: {type(error).__name__}"
     return ""
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.client import HTTPException, InvalidURL
 from queue import SimpleQueue
+from urllib.parse import unquote
 
 from fabfile.display.notices import Mail, Post
 from fabfile.errors import UsageError
@@ -23,6 +24,8 @@ TRIES = 2
 PAUSE = 0.5
 # What names something that was made stands in less.
 LONGEST_ANSWER = 1_000_000
+# Services whose addresses let anybody write there, and how short a part of a secret is one still.
+SECRET_ADDRESSES, LEAST_SECRET = ("slack", "webhook"), 6
 # One that is made when it is due, with the id of what an earlier one has made, or of nothing.
 Later = Callable[[str], Post | None]
 Message = Post | Mail | Later
@@ -121,6 +124,7 @@ class Sender:
             with error, suppress(OSError, HTTPException):  # its reasons may never arrive
                 said = error.read(200).decode("utf-8", "replace").strip()
             if status not in post.fine:
+                said = _quotable(said, post)
                 raise Untold(f"HTTP status {status}{': ' if said else ''}{said}") from None
         except urllib.error.URLError as error:
             raise Untold(f"no answer: {_reason(error.reason)}") from None
@@ -149,7 +153,11 @@ class Sender:
                     link.starttls(context=context)
                 if own.user:
                     link.login(own.user, password)
-                link.send_message(mail.message)
+                refused = link.send_message(mail.message)
+            if refused:  # the others have it, so it is not tried again
+                codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
+                self.notes.append(f"{mail.service}: {own.server} refused {len(refused)} of "
+                                  f"{len(own.to)} recipients ({codes})")
         except smtplib.SMTPAuthenticationError as error:
             raise Untold(f"{own.server} refused the login of {own.user} ({error.smtp_code})"
                          ) from None
@@ -177,6 +185,16 @@ def _id_in(answer: bytes) -> str:
     if not isinstance(found, str) or not re.fullmatch(r"[\w-]{1,100}", found):
         raise Untold("its answer has no id", unknown=True)
     return found
+
+
+def _quotable(said: str, post: Post) -> str:
+    """What a service says of a message, in one line; nothing where it holds a part of a secret."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
+    places = [value for name, value in post.headers.items() if name != "Content-Type"]
+    places += [post.address] if post.service in SECRET_ADDRESSES else []
+    parts = re.split(r"[/?&=#:@ ]+", " ".join(places))
+    return "" if any(part in line or unquote(part) in line
+                     for part in parts if len(part) >= LEAST_SECRET) else line
 
 
 def _reason(error: object) -> str:

@@ -10,6 +10,9 @@ from pathlib import Path
 from inventories.errors import UsageError
 from roles.command import SecretRef
 
+# Seconds for a command: long enough to type a passphrase somewhere.
+PATIENCE = 60.0
+
 
 @cache
 def resolve(secret: SecretRef) -> str:
@@ -19,15 +22,25 @@ def resolve(secret: SecretRef) -> str:
         if secret.name not in os.environ:
             raise UsageError(f"{where}: this environment variable is not set here; export it first")
         return os.environ[secret.name]
-    if secret.source == "file":
-        try:
-            return Path(secret.name).expanduser().read_text().rstrip("\n")
-        except OSError as error:
-            raise UsageError(f"{where}: {error.strerror}") from None
-    asked = subprocess.run(
-        ["sh", "-c", secret.name], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False,
-    )
-    if asked.returncode != 0:
-        raise UsageError(f"{where}: exit status {asked.returncode}: {asked.stderr.strip()}")
-    return asked.stdout.rstrip("\n")
+    try:
+        return (_read if secret.source == "file" else _asked)(secret.name).rstrip("\n")
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: is no text in UTF-8") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of nobody
+        raise UsageError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _read(name: str) -> str:
+    return Path(name).expanduser().read_text("utf-8")
+
+
+def _asked(line: str) -> str:
+    try:
+        done = subprocess.run(
+            ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+            check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"gave no answer within {PATIENCE:g} s") from None
+    if done.returncode != 0:
+        raise RuntimeError(f"exit status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from fabfile.announcing import _sent
 from fabfile.display.notices import Mail, Post
-from fabfile.engine.post import PAUSE, TRIES, Sender
+from fabfile.engine.post import PAUSE, TRIES, Sender, _quotable
 from fabfile.errors import UsageError
 from roles.notifications import EmailSettings
 from tests.lab.fleet import wait_for
@@ -168,6 +169,9 @@ class Smtp(socketserver.StreamRequestHandler):
         self.wfile.write(b"220 mail.test\r\n")
         while line := self.rfile.readline():
             verb = line[:4].upper()
+            if line.startswith(b"rcpt TO:<no"):
+                self.wfile.write(b"550 nobody\r\n")
+                continue
             if verb == b"DATA":
                 self.wfile.write(b"354 go on\r\n")
                 mails.append(b"".join(iter(self.rfile.readline, b".\r\n")))
@@ -196,6 +200,42 @@ def test_a_mail_that_nobody_takes() -> None:
     made = sender(server="127.0.0.1", port=port, sender="a@x.test", to=["b@x.test"])
     made.send([Mail("email", EmailMessage())])
     assert made.finish() == ["email: 127.0.0.1: Connection refused"]
+
+
+def test_a_recipient_who_does_not_get_it_is_noted() -> None:
+    """And the others do not get it twice."""
+    with Loopback(Smtp) as server:
+        server.mails = []  # type: ignore[attr-defined]
+        message = EmailMessage()
+        message["From"], message["To"] = "a@x.test", "b@x.test, no@x.test"
+        message.set_content("all is well\n")
+        made = sender(server="127.0.0.1", port=server.port, encryption="none",
+                      sender="a@x.test", to=["b@x.test", "no@x.test"])
+        made.send([Mail("email", message)])
+        assert made.finish() == ["email: 127.0.0.1 refused 1 of 2 recipients (550)"]
+        assert len(server.mails) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("said", "quoted"), [
+    ("no_service", "no_service"), ("two\n  lines\x1b[1m", "two lines [1m"),
+    ("<pre>Cannot POST /in/s3cret-hook</pre>", ""), ("no s3cret hook", "no s3cret hook"),
+    ("signed with 00ff00ff00", ""), ("at hooks.example nobody knows this", ""),
+])
+def test_what_a_service_says_is_one_line_without_the_address(said: str, quoted: str) -> None:
+    found = Post("webhook", "https://hooks.example/in/s3cret%2Dhook",
+                 {"Content-Type": "application/json", "X-Fabfleet-Signature": "sha256=00ff00ff00"},
+                 b"{}")
+    assert _quotable(said, found) == quoted
+
+
+def test_a_notice_that_cannot_be_made_is_no_error_of_the_run() -> None:
+    def broken() -> Iterator[Post]:
+        raise IndexError("list index out of range")
+        yield
+
+    made = sender()
+    assert _sent(made, broken()) == "not sent: IndexError"
+    assert made.finish() == []
 
 
 def test_nothing_to_send_starts_nothing() -> None:
