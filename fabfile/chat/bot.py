@@ -65,9 +65,11 @@ class Once(Middleware):
         name = body.get("event_id") or body.get("trigger_id")
         if not isinstance(name, str) or not name:
             return "refused", "a delivery without an id"
-        retry = req.headers.get("x-slack-retry-num")
-        if retry or not self.seen.is_new(name, self.clock()):
-            return "replayed", f"Slack's try {retry[0]} once more" if retry else "delivered before"
+        # Over Socket Mode the first delivery has the number 0.
+        (retry, *_) = req.headers.get("x-slack-retry-num") or ["0"]
+        if retry != "0" or not self.seen.is_new(name, self.clock()):
+            return "replayed", (f"Slack's try {retry} once more" if retry != "0" else
+                                "delivered before")
         when = body.get("event_time")
         if when is not None and not _is_recent(when, self.clock()):
             return "replayed", "an old event"

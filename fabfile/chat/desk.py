@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fabfile.chat import texts
+from fabfile.chat import commit, texts
 from fabfile.chat.allowed import (
     NOWHERE,
     is_known,
@@ -29,16 +29,15 @@ from fabfile.chat.slack import Blocks, Slack, Unsaid
 from fabfile.chat.words import HELP, LONGEST, Unclear, Words, parse
 from fabfile.display.plans import brief
 from fabfile.engine import children
-from fabfile.engine.source import commit_of
-from fabfile.environment import Environment
 from fabfile.errors import FabfleetError, Failed
 from fabfile.plan import from_json
-from roles.release import ReleaseSettings
 
 # Of all that looks at hosts at the same time.
 TOGETHER = 8
 # Seconds for what only looks; a first look at a new commit downloads its wheels.
 PATIENCE = 900
+# Messages that a plan may take.
+PARTS = 12
 NOT_OURS = ("this button is not mine, or not any more: I was started anew since. Nothing was done; "
             "please ask again")
 
@@ -147,12 +146,18 @@ class Desk:
                 task = (words.verb, *self.served.options(words.environment), *_ref(words.ref))
                 found = self._fab(request.user, task)
                 how = "" if found.status == 0 else texts.meaning(found.status)
-                self.slack.change(request.channel, message, texts.joined(
+                self._change(request, message, texts.joined(
                     asks, texts.tail(found.out + found.err, self.served.hidden, 40), how))
         except FabfleetError as error:
             self.audit.write("failed", **known, why=str(error))
-            self.slack.change(request.channel, message, texts.joined(
+            self._change(request, message, texts.joined(
                 f"{asks}: nothing was changed", texts.tail(str(error), self.served.hidden, 40)))
+
+    def _change(self, request: Request, message: str, text: str, blocks: Blocks = ()) -> None:
+        """Nobody waits for an answer that Slack did not take."""
+        if not self.slack.change(request.channel, message, text, blocks):
+            request.answer(f"Slack did not take my answer to {texts.code(request.text[:LONGEST])}; "
+                           f"please ask again")
 
     def _fab(self, user: str, task: Sequence[str]) -> children.Answer:
         return children.ask([*self.runs.program, *task], self.served.variables(f"{user} (chat)"),
@@ -172,7 +177,7 @@ class Desk:
     ) -> None:
         environment = self.served.open(words.environment)
         settings = self.served.settings()[words.environment]
-        task = self._pinned(environment, words)
+        task = self._pinned(request.user, words)
         if environment.has_migrations:
             release = [word for word in task if word.startswith("--ref=")]
             found = self._told(request.user, ("migrations",
@@ -180,23 +185,43 @@ class Desk:
             task = (*task, f"--approved-plan={found['hash']}")
         shown = self._told(request.user, (*task, "--dry-run"))
         digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+        plan = "\n".join(line for each in shown["plans"] for line in brief(from_json(each)))
+        thread = request.thread or message
+        parts = texts.blocks(plan, self.served.hidden)
+        if len(parts) > 1:
+            parts = [self._in_parts(request.channel, thread, parts)]
         offer = Offer(known["request"], request.user, request.channel, message,
-                      request.thread or message, words.environment, str(words),
+                      thread, words.environment, str(words),
                       (*task, "--yes"), digest, self.clock() + settings.expires)
         self.offers.add(offer, self.clock())
         self.audit.write("offered", **known, plan=digest, task=list(offer.task))
-        plan = "\n".join(line for each in shown["plans"] for line in brief(from_json(each)))
         who = "Somebody else has to confirm it" if settings.confirm_by_another else "Go on?"
-        text = texts.joined(asks, texts.tail(plan, self.served.hidden, 40), _pin(task),
+        text = texts.joined(asks, *parts, _pin(task),
                             f"{who} (until {texts.until(offer.expires)})")
-        self.slack.change(request.channel, message, text, self._with_buttons(text, offer))
+        self._change(request, message, text, self._with_buttons(text, offer))
 
-    def _pinned(self, environment: Environment, words: Words) -> tuple[str, ...]:
+    def _in_parts(self, channel: str, thread: str, parts: Sequence[str]) -> str:
+        """A plan that no single message can hold stands in the thread, whole, or is not offered.
+        Says where it is."""
+        if len(parts) > PARTS:
+            raise Failed(f"the plan is too long for a chat ({len(parts)} messages); deploy from a "
+                         f"terminal")
+        for part in parts:
+            try:
+                self.slack.post(channel, part, thread)
+            except Unsaid as error:
+                raise Failed(f"Slack did not take the whole plan: {error}") from None
+        return f"the plan is in the thread, in {len(parts)} messages"
+
+    def _pinned(self, user: str, words: Words) -> tuple[str, ...]:
         """The task with the commit that the ref means now: what is shown is what runs."""
-        where = environment.hosts[0].where("release")
-        settings = environment.of(ReleaseSettings, "release")
-        commit = commit_of(settings, where, words.ref or None) or words.ref
-        return ("deploy", *self.served.options(words.environment), *_ref(commit),
+        found = children.ask(
+            [*commit.PROGRAM, words.environment, self.served.inventory, words.ref],
+            self.served.variables(f"{user} (chat)"), PATIENCE)
+        if found.status != 0:
+            raise Failed(found.err.strip())
+        return ("deploy", *self.served.options(words.environment),
+                *_ref(found.out.strip() or words.ref),
                 *(["--maintenance"] if words.verb == "maintenance" else []))
 
     def _with_buttons(self, text: str, offer: Offer) -> Blocks:

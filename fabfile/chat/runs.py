@@ -16,12 +16,14 @@ from pathlib import Path
 
 from fabfile.chat import texts
 from fabfile.chat.audit import Audit
-from fabfile.chat.slack import Slack
+from fabfile.chat.slack import Slack, Unsaid
 from fabfile.engine import children
 
-# Slack takes about one change of a message a second.
-PERIOD = 1.0
+# Slack takes about one change of a message a second, and about 50 a minute of all together.
+PERIOD = 2.0
 LOOK = 0.2
+# Seconds between two tries to say the last word.
+LONGEST_PAUSE = 300.0
 # More of the output than a message can hold is not read.
 READ = 1 << 16
 
@@ -40,15 +42,16 @@ class Record:
 
 
 class Runs:
-    """``program``: the words that start ``fab``."""
+    """``program``: the words that start ``fab``; ``patience``: seconds before Slack, which did not
+    take the last word about a run, is tried anew, then twice as long."""
 
     def __init__(
         self, folder: Path, slack: Slack, audit: Audit, program: Sequence[str] = children.FAB,
-        hidden: Sequence[str] = (),
+        hidden: Sequence[str] = (), patience: float = 5.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.slack, self.audit = folder, slack, audit
-        self.program, self.hidden = tuple(program), tuple(hidden)
+        self.program, self.hidden, self.patience = tuple(program), tuple(hidden), patience
         self.stopping = threading.Event()
         self._guard = threading.Lock()
         self._working: dict[str, Record] = {}
@@ -102,14 +105,33 @@ class Runs:
         status = self._followed(record)
         if status is None:
             return
-        output = self._output(record)
-        self.audit.write("ended", request=record.id, user=record.user, channel=record.channel,
-                         environment=record.environment, words=record.words, exit=status)
-        self.slack.say(record.channel, ended(record, status, output, self.hidden), record.thread)
-        self._path(record, "json").unlink()
-        self._path(record, "status").unlink(missing_ok=True)
+        known = self._path(record, "ended")
+        if not known.exists():
+            self.audit.write("ended", request=record.id, user=record.user, channel=record.channel,
+                             environment=record.environment, words=record.words, exit=status)
+            known.touch()
+        if not self._told(record, ended(record, status, self._output(record), self.hidden)):
+            return
+        for kind in ("json", "status", "ended"):
+            self._path(record, kind).unlink(missing_ok=True)
         with self._guard:
             del self._working[record.id]
+
+    def _told(self, record: Record, text: str) -> bool:
+        """Say the last word, however long Slack is out of reach. False where we were stopped first;
+        the record stays, and the next bot says it."""
+        pause = self.patience
+        while True:
+            try:
+                self.slack.post(record.channel, text, record.thread)
+                return True
+            except Unsaid as error:
+                self.slack.note(str(error))
+                if not error.passing:  # no such channel any more, for example
+                    return True
+            if self.stopping.wait(pause):
+                return False
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _followed(self, record: Record) -> int | None:
         """The exit status; None where we were stopped first."""

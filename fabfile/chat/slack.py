@@ -22,7 +22,19 @@ Blocks = Sequence[dict[str, Any]]
 
 
 class Unsaid(Exception):
-    """Why Slack did not take a message, without any address or token."""
+    """Why Slack did not take a message, without any address or token. ``passing``: it may later."""
+
+    def __init__(self, said: str, passing: bool = False) -> None:
+        super().__init__(said)
+        self.passing = passing
+
+
+class _Unwell(Exception):
+    """An address for answers answered with this HTTP status."""
+
+    def __init__(self, status: int, again: str) -> None:
+        super().__init__(f"HTTP status {status}")
+        self.passing, self.again = status == 429 or status >= 500, again
 
 
 class Slack:
@@ -48,15 +60,17 @@ class Slack:
             self.note(str(error))
             return ""
 
-    def change(self, channel: str, message: str, text: str, blocks: Blocks = ()) -> None:
-        """Another text for a message; its buttons go where none are given."""
+    def change(self, channel: str, message: str, text: str, blocks: Blocks = ()) -> bool:
+        """Another text for a message; its buttons go where none are given. Whether it was taken."""
         if not message:
-            return
+            return False
         try:
             self._try("chat.update", lambda: self.client.chat_update(
                 channel=channel, ts=message, text=text, blocks=list(blocks)))
         except Unsaid as error:
             self.note(str(error))
+            return False
+        return True
 
     def whisper(self, channel: str, user: str, text: str, thread: str = "") -> None:
         """For one person's eyes."""
@@ -69,9 +83,14 @@ class Slack:
     def respond(self, address: str, text: str) -> None:
         """The same by the address that came with a request, which works in every channel."""
         hook = WebhookClient(address, timeout=TIMEOUT)
+
+        def send() -> None:
+            answer = hook.send(text=text, response_type="ephemeral", replace_original=False)
+            if answer.status_code != 200:  # which it tells nobody
+                raise _Unwell(answer.status_code, answer.headers.get("Retry-After", ""))
+
         try:
-            self._try("response_url", lambda: hook.send(
-                text=text, response_type="ephemeral", replace_original=False))
+            self._try("response_url", send)
         except Unsaid as error:
             self.note(str(error))
 
@@ -84,11 +103,20 @@ class Slack:
                 why = str(error.response.get("error", "no reason"))
                 if why not in PASSING and error.response.status_code < 500:
                     raise Unsaid(f"{what}: {why}") from None
-                asked = error.response.headers.get("Retry-After", "")
-                pause = min(float(asked), LONGEST_PAUSE) if asked.isdigit() else pause
+                pause = _asked(error.response.headers.get("Retry-After", ""), pause)
+            except _Unwell as error:
+                why = str(error)
+                if not error.passing:
+                    raise Unsaid(f"{what}: {why}") from None
+                pause = _asked(error.again, pause)
             except TROUBLE as error:
                 why = type(error).__name__
             if number < TRIES:
                 time.sleep(pause)
                 pause *= 2
-        raise Unsaid(f"{what}: {why}, after {TRIES} tries")
+        raise Unsaid(f"{what}: {why}, after {TRIES} tries", passing=True)
+
+
+def _asked(seconds: str, otherwise: float) -> float:
+    """The pause that Slack asks for."""
+    return min(float(seconds), LONGEST_PAUSE) if seconds.isdigit() else otherwise

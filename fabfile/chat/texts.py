@@ -24,15 +24,41 @@ def escape(text: str) -> str:
 
 
 def tail(output: str, hidden: Iterable[str] = (), lines: int = LINES) -> str:
-    """The last lines as a block of code; nothing for nothing. ``hidden`` are secrets."""
+    """The last lines as a block of code, and how many there are before them; nothing for nothing.
+    ``hidden`` are secrets."""
+    whole = _lines(output, hidden)
+    kept = whole[-lines:]
+    while len("\n".join(map(_shown, kept))) > LONGEST:
+        kept = kept[1:]
+    gone = len(whole) - len(kept)
+    left = [f"({gone} line{'' if gone == 1 else 's'} more above)"] if gone else []
+    return _block([*left, *kept]) if kept else ""
+
+
+def blocks(output: str, hidden: Iterable[str] = ()) -> list[str]:
+    """All of it, as blocks of code, each of which one message can hold."""
+    found: list[list[str]] = []
+    for line in _lines(output, hidden):
+        if found and len("\n".join(map(_shown, [*found[-1], line]))) <= LONGEST:
+            found[-1].append(line)
+        else:
+            found.append([line])
+    return list(map(_block, found))
+
+
+def _lines(output: str, hidden: Iterable[str]) -> list[str]:
+    """What is not empty; the longest lines in pieces, cut before anything is escaped, so that no
+    escape is cut in two."""
     for secret in hidden:
         output = output.replace(secret, "***") if secret else output
     clean = "".join(sign for sign in output if sign == "\n" or sign.isprintable())
-    kept = [line for line in clean.splitlines() if line.strip()][-lines:]
-    # What is cut is cut before it is escaped, so that no escape is cut in two.
-    while len("\n".join(map(_shown, kept))) > LONGEST:
-        kept = kept[1:] if len(kept) > 1 else [kept[0][-LONGEST // 5:]]
-    return "```\n" + "\n".join(map(_shown, kept)) + "\n```" if kept else ""
+    piece = LONGEST // 5
+    return [line[start:start + piece] for line in clean.splitlines() if line.strip()
+            for start in range(0, len(line), piece)]
+
+
+def _block(lines: Iterable[str]) -> str:
+    return "```\n" + "\n".join(map(_shown, lines)) + "\n```"
 
 
 def _shown(line: str) -> str:

@@ -92,7 +92,7 @@ class World:
                         frozenset({"CHAT_BOT_TOKEN"}), ("xoxb-test",))
         self.audit = Audit(self.state)
         self.runs = Runs(self.state / "bot", slack, self.audit,
-                         [sys.executable, "-I", str(self.stand_in)], served.hidden)
+                         [sys.executable, "-I", str(self.stand_in)], served.hidden, 0.05)
         self.desk = Desk(served, slack, self.audit, self.runs, lambda: self.now)
         return bot.make(client, self.desk, {"bot": "U0BOT", "team": TEAM, "enterprise": ""}, secret)
 

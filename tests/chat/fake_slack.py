@@ -33,12 +33,14 @@ def wait(changed: threading.Condition, what: Callable[[], Any], so_far: object) 
 
 class FakeSlack:
     """``calls`` are (method, arguments) in the order in which they came. ``failing`` methods answer
-    with an error each; ``silent`` makes it drop every connection."""
+    with an error each, and addresses for answers with the HTTP statuses in ``refusing``, one after
+    the other; ``silent`` makes it drop every connection."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.failing: dict[str, str] = {}
+        self.refusing: list[int] = []
         self.silent = False
         self.socket = Socket()
         own = self
@@ -52,8 +54,10 @@ class FakeSlack:
                 if own.silent:
                     self.close_connection = True
                     return
-                answer = json.dumps(own.answer(self.path.rpartition("/")[2], said)).encode()
-                self.say(200, answer, {"Content-Type": "application/json"})
+                method = self.path.rpartition("/")[2]
+                status = own.refusing.pop(0) if own.refusing and method == "respond" else 200
+                answer = json.dumps(own.answer(method, said)).encode()
+                self.say(status, answer, {"Content-Type": "application/json"})
 
         self.server = Loopback(Handler)
         self.url = f"{self.server.url}/api/"

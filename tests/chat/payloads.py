@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from slack_bolt import BoltRequest
+from slack_bolt.adapter.socket_mode.internals import build_headers
 from slack_sdk.signature import SignatureVerifier
+from slack_sdk.socket_mode.request import SocketModeRequest
 
 from tests.chat.fake_slack import BOT, TEAM
 
@@ -48,7 +50,10 @@ def click(
 
 
 def over_socket(body: dict[str, Any], **headers: str) -> BoltRequest:
-    return BoltRequest(mode="socket_mode", body=body, headers={**headers})
+    """The headers are slack_bolt's own of an envelope; an event's tells which try it is."""
+    attempt = 0 if body.get("type") == "event_callback" else None
+    made = build_headers(SocketModeRequest("events_api", "e1", body, retry_attempt=attempt))
+    return BoltRequest(mode="socket_mode", body=body, headers={**(made or {}), **headers})
 
 
 def over_http(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
 
 import pytest
 
+from fabfile.plan import Plan, Stage, Turn, to_json
+from roles.command import Run, command
+from roles.role import Step
 from tests.chat.conftest import (
     CHANNEL,
     DEPLOYER,
@@ -19,6 +23,7 @@ from tests.chat.conftest import (
     STAGING_ONLY,
     STRANGER,
     World,
+    eventually,
 )
 from tests.chat.payloads import click, mention, over_http, over_socket, slash
 
@@ -194,6 +199,54 @@ def test_maintenance_closes_the_site(world: World) -> None:
     world.press(world.offered(text="maintenance prod v1")["confirm"])
     world.wait_for("ended")
     assert "--maintenance" in world.started()[0]
+
+
+def long_plan(stages: int) -> str:
+    """Of twenty hosts whose names do not fold."""
+    hosts = [f"web-{sign}.shop.example" for sign in "abcdefghijklmnopqrst"]
+    turns = tuple(Turn(host, (Step("release.switch", host, (Run(command("true")),)),))
+                  for host in hosts)
+    made = tuple(Stage(f"stage{number}", "rolling", turns) for number in range(stages))
+    return json.dumps({"plans": [to_json(Plan("release", "prod", "R1", "rolling", made))]})
+
+
+def test_a_plan_that_no_message_holds_stands_in_the_thread(world: World) -> None:
+    """Nobody confirms what was not shown."""
+    world.tell("dry", lines=[long_plan(12)])
+    offer = world.offered()
+    assert "the plan is in the thread, in " in offer["text"]
+    shown = "\n".join(said["text"] for said in world.slack.said("chat.postMessage"))
+    assert [f"stage{number}: " in shown for number in range(12)] == [True] * 12
+
+
+@pytest.mark.parametrize("error", ["", "not_in_channel"])
+def test_a_plan_that_cannot_be_shown_is_not_offered(world: World, error: str) -> None:
+    world.tell("dry", lines=[long_plan(12 if error else 200)])
+    gate = world.hold("dry")
+    world.ask(DEPLOYER, "deploy prod v1")
+    eventually(lambda: any("--dry-run" in words for words, *_ in world.calls()), world.calls)
+    if error:
+        world.slack.failing["chat.postMessage"] = error
+    gate.unlink()
+    world.slack.text("nothing was changed")
+    assert world.offers() == []
+    assert "offered" not in world.verdicts()
+
+
+def test_whoever_is_not_answered_in_the_channel_is_told_alone(world: World) -> None:
+    world.slack.failing["chat.update"] = "message_not_found"
+    world.ask(LOOKER, "status prod")
+    assert "please ask again" in world.private("Slack did not take my answer")["text"]
+
+
+def test_an_answer_for_one_person_is_tried_again_and_noted_where_it_is_lost(world: World) -> None:
+    world.slack.refusing = [500, 429, 200, 404]
+    world.ask(STRANGER, "status prod")
+    eventually(lambda: len(world.slack.said("respond")) == 3, lambda: world.notes)
+    assert world.notes == []
+    world.ask(STRANGER, "status prod")
+    eventually(lambda: world.notes, lambda: world.slack.calls)
+    assert world.notes == ["response_url: HTTP status 404"]
 
 
 def test_a_plan_that_cannot_be_made_offers_nothing(world: World) -> None:

@@ -98,10 +98,39 @@ def test_a_run_goes_on_while_slack_is_dead(world: World) -> None:
     world.press(button)
     assert world.wait_for("ended")["exit"] == 0
     assert len(world.started()) == 1
-    eventually(lambda: not world.runs.working, lambda: world.notes)
-    assert any(note.startswith("chat.postMessage: ") and f"after {TRIES} tries" in note
-               for note in world.notes)
+    eventually(lambda: any(note.startswith("chat.postMessage: ") and f"after {TRIES} tries" in note
+                           for note in world.notes), lambda: world.notes)
     assert not any("xoxb" in note for note in world.notes)
+    assert world.runs.working
+    world.slack.silent = False
+    world.slack.text("is done: done")
+    eventually(lambda: not world.runs.working, lambda: world.notes)
+    assert world.verdicts().count("ended") == 1
+    assert {path.suffix for path in world.runs.folder.iterdir()} == {".log"}
+
+
+def test_what_nobody_could_be_told_the_next_bot_tells(world: World) -> None:
+    button = world.offered()["confirm"]
+    world.slack.silent = True
+    world.press(button)
+    world.wait_for("ended")
+    world.runs.stop()
+    eventually(lambda: busy_telling() == 0, busy_telling)
+    world.slack.silent = False
+    world.app = world.make()
+    assert len(world.runs.resume()) == 1
+    world.slack.text("is done: done")
+    eventually(lambda: not world.runs.working, lambda: world.notes)
+    assert world.verdicts().count("ended") == 1
+
+
+def test_where_there_is_no_channel_any_more_nobody_waits(world: World) -> None:
+    button = world.offered()["confirm"]
+    world.slack.failing["chat.postMessage"] = "is_archived"
+    world.press(button)
+    eventually(lambda: "ended" in world.verdicts() and not world.runs.working,
+               lambda: world.notes)
+    assert world.runs.resume() == []
 
 
 def test_a_bot_that_is_started_again_tells_the_end(world: World) -> None:

@@ -88,7 +88,8 @@ class Story:
 
     def deliver(self, kind: str, payload: dict[str, Any]) -> None:
         self.envelopes += 1
-        self.slack.socket.send({"envelope_id": f"e{self.envelopes}", "type": kind,
+        first = {"retry_attempt": 0, "retry_reason": ""} if kind == "events_api" else {}
+        self.slack.socket.send({"envelope_id": f"e{self.envelopes}", "type": kind, **first,
                                 "accepts_response_payload": False, "payload": payload})
 
     def ask(self, text: str) -> None:

@@ -142,8 +142,18 @@ def test_what_a_program_printed_stays_in_its_block_and_in_slacks_limit(output: s
 def test_the_last_lines_are_shown_without_secrets_and_colours() -> None:
     output = "\n".join(f"line {number}" for number in range(99)) + "\n\x1b[1mtoken s3cret\x1b[0m\n"
     shown = texts.tail(output, ["s3cret", ""], 2)
-    assert shown == "```\nline 98\n[1mtoken ***[0m\n```"
+    assert shown == "```\n(98 lines more above)\nline 98\n[1mtoken ***[0m\n```"
     assert texts.tail("\n\n") == ""
+
+
+@given(st.lists(st.text(max_size=3000), max_size=60))
+def test_what_is_to_be_confirmed_is_shown_whole(lines: list[str]) -> None:
+    output = "\n".join(lines)
+    found = texts.blocks(output)
+    assert all(len(each) < 2500 for each in found)
+    shown = "".join(each.removeprefix("```\n").removesuffix("\n```") for each in found)
+    wanted = "".join(sign for sign in output if sign.isprintable())
+    assert "".join(shown.split()) == "".join(texts._shown(wanted).split())
 
 
 @pytest.mark.parametrize(("status", "said"), [
