@@ -48,10 +48,8 @@ def agree(
         return fleet
     with readable(session, fleet, staged) as target:
         judged = ask_plan(session.transport, target)
-        here = {each.name for each in fleet.targets}
-        outside = [host.name for host in session.environment.hosts
-                   if host.name not in here and host.name not in fleet.skipped]
-        migrating.refuse_old_code_later(judged, fleet.skipped, wish.accept_risk, closes, outside)
+        migrating.refuse_old_code_later(judged, fleet.skipped, wish.accept_risk, closes,
+                                        _outside(session, fleet))
         migrating.refuse_other_plan(judged, wish.approved_plan)
         if closes:
             expand, contract = migrating.everything(judged, wish.accept_risk), None
@@ -68,10 +66,8 @@ def agree(
 def settled(session: Session, fleet: Fleet) -> Fleet:
     """The fleet with whether an earlier run has left it where nobody serves, and whether the code
     that is there may be started again. That costs a question only where one has."""
-    now = [replace(each, release=replace(each.release, id=each.facts.current))
-           for each in fleet.targets if each.facts.current]
-    closed = fleet.closed is not None and fleet.closed.by_run
-    if not closed and (not now or any(map(wsgi.role.serves, now))):
+    now = [each.on(each.facts.current) for each in fleet.targets if each.facts.current]
+    if not fleet.closed_by_run and (not now or any(map(wsgi.role.serves, now))):
         return fleet
     others = {each.release.id for each in now} - {fleet.release.id}
     return replace(fleet, left=True,
@@ -85,8 +81,7 @@ def _fits(session: Session, fleet: Fleet, release: str) -> bool:
     if release not in host.facts.releases:
         return False
     try:
-        judged = ask_plan(session.transport,
-                          replace(host, release=replace(host.release, id=release)))
+        judged = ask_plan(session.transport, host.on(release))
     except FabfleetError:
         return False
     return not judged.ahead and not (fleet.back and judged.needed)
@@ -131,8 +126,7 @@ def contract(run: Run, fleet: Fleet) -> None:
     if waiting:
         raise Pending(f"{waits}\nthe way back: {fold(each.name for each in waiting)}\n"
                       f"next, when you no longer need it: {finish}")
-    here = {target.name for target in fleet.targets}
-    outside = [host.name for host in run.session.environment.hosts if host.name not in here]
+    outside = _outside(run.session, fleet)
     if outside:
         raise Pending(f"{waits}\nnot in this run: {', '.join(outside)}\n"
                       f"next, when they have the release too: {finish}")
@@ -145,3 +139,9 @@ def contract(run: Run, fleet: Fleet) -> None:
                          for each in result.failures)
         raise Pending(f"{waits}\n{told}\nnext: {finish}")
     raise run.failure(plan, result, finish)
+
+
+def _outside(session: Session, fleet: Fleet) -> list[str]:
+    """Hosts that get the code and are none of this run's."""
+    here = {target.name for target in fleet.targets}
+    return [host.name for host in session.environment.hosts if host.name not in here]

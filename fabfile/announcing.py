@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 from fabfile.display.notices import Notice, messages
@@ -31,10 +31,9 @@ class Announcer:
         self.sender = _sender(self.settings, incident)
         self.page = StatusPage(session.environment, self.sender, incident)
         self.unsent: dict[str, None] = {}
-        # Now, as nobody else waits yet: a command may take its time, and is not asked again.
-        for secret in self.settings.secrets:
-            with suppress(UsageError):  # which is said when it is needed
-                resolve(secret.reference())
+        # Now, as nobody else waits yet: a command may take its time, and is not asked again. What
+        # cannot be had is said when it is needed.
+        _missing(self.settings)
 
     def begin(self, fleet: Fleet, task: str) -> None:
         """From here on the end is told, too."""
@@ -142,15 +141,20 @@ def _sent(sender: Sender, found: Iterable[Message]) -> str:
 
 def refuse_untold(environment: Environment) -> None:
     """Raises :class:`UsageError` for all secrets of services that cannot be had."""
-    settings = environment.of(NotificationsSettings, "notifications")
-    missing = []
+    missing = _missing(environment.of(NotificationsSettings, "notifications"))
+    if missing:
+        raise UsageError("\n".join(f"notifications: {each}" for each in missing))
+
+
+def _missing(settings: NotificationsSettings) -> list[str]:
+    """Look all secrets up; in words those that cannot be had."""
+    found = []
     for secret in settings.secrets:
         try:
             resolve(secret.reference())
         except UsageError as error:
-            missing.append(f"notifications: {error}")
-    if missing:
-        raise UsageError("\n".join(missing))
+            found.append(str(error))
+    return found
 
 
 def _told(error: FabfleetError) -> tuple[str, str]:

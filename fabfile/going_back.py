@@ -82,7 +82,7 @@ def _chosen(session: Session, wish: Wish) -> str:
 def _before_the_window(fleet: Fleet) -> str | None:
     """The release that was good when a run closed the site, which it did not open again; it may be
     current still. Where that run was on its way back, the one that it was on its way to."""
-    if fleet.closed is None or not fleet.closed.by_run:
+    if fleet.closed is None or not fleet.closed_by_run:
         return None
     if target := back_to(fleet.closed):
         return target
@@ -108,10 +108,10 @@ def _planned(session: Session, chosen: str, wish: Wish, again: str) -> Plan:
         return rollback.plan(fleet, (rollback.STAYS, *(alone if wish.reverse else ())))
     partly = None
     if way.unsafe:
-        partly = _ask(session, _on(fleet.migration, way.release), reversing.least(way))
+        partly = _ask(session, fleet.migration.on(way.release), reversing.least(way))
     if wish.reverse and partly is not None:
         reversing.refuse_incomplete(partly, wish.maintenance, again)
-        knowing = _on(fleet.migration, partly.release)
+        knowing = fleet.migration.on(partly.release)
         if wish.maintenance:
             fleet = settled(session, fleet)
         return rollback.with_reverse(fleet, knowing, partly.portion, wish.maintenance)
@@ -133,7 +133,7 @@ def _way_back(session: Session, fleet: Fleet) -> WayBack | None:
         raise Refused(f"{host.name}, the migration host, does not have {older}, so nobody can ask "
                       f"it what it makes of the database; deploy its commit instead")
     judged = ask_plan(session.transport, host)
-    if judged.needed and fleet.closed and fleet.closed.by_run:
+    if judged.needed and fleet.closed_by_run:
         raise Refused(f"the site is closed, and {older} cannot live without "
                       f"{', '.join(judged.needed)}, which the database has not; deploy it instead, "
                       f"which brings them: fab deploy --env={fleet.environment} --maintenance "
@@ -143,7 +143,7 @@ def _way_back(session: Session, fleet: Fleet) -> WayBack | None:
         return None
     missing: Sequence[str] = judged.ahead
     for release in _newest_first(host, older):
-        way = _ask(session, _on(host, release), targets)
+        way = _ask(session, host.on(release), targets)
         missing = reversing.missing(judged, way)
         if not missing:
             return way
@@ -167,7 +167,3 @@ def _ask(session: Session, target: Target, targets: Targets) -> WayBack:
         alias: [list(each) for each in names] for alias, names in targets.items()}
     answer = question(session.transport, target, back=back)["back"]
     return WayBack(target.release.id, targets, answer)
-
-
-def _on(target: Target, release: str) -> Target:
-    return replace(target, release=replace(target.release, id=release))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from fabfile import typed
@@ -173,8 +173,7 @@ def _servers(session: Session) -> list[Target]:
     if not session.facts:
         session.probe()
     current = {host.name: session.deployed_on(host) for host in session.hosts}
-    return [replace(target, release=replace(target.release, id=current[target.name]))
-            for target in session.fleet_of("").targets]
+    return [target.on(current[target.name]) for target in session.fleet_of("").targets]
 
 
 def _at_once(name: str, steps: tuple[Step, ...]) -> list[Stage]:

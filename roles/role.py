@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from inventories.model import Host
@@ -201,6 +201,10 @@ class Target:
         found = self.settings[role]
         assert isinstance(found, model)
         return found
+
+    def on(self, release: str) -> Target:
+        """The same host with another release, of which no more than the id is known."""
+        return replace(self, release=replace(self.release, id=release))
 
 
 class Role:

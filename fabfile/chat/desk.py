@@ -160,8 +160,10 @@ class Desk:
                            f"please ask again")
 
     def _fab(self, user: str, task: Sequence[str]) -> children.Answer:
-        return children.ask([*self.runs.program, *task], self.served.variables(f"{user} (chat)"),
-                            PATIENCE)
+        return self._ask(user, [*self.runs.program, *task])
+
+    def _ask(self, user: str, words: Sequence[str]) -> children.Answer:
+        return children.ask(words, self.served.variables(f"{user} (chat)"), PATIENCE)
 
     def _told(self, user: str, task: Sequence[str]) -> Any:
         """What a task said in JSON. Raises :class:`Failed` with its own words."""
@@ -215,9 +217,8 @@ class Desk:
 
     def _pinned(self, user: str, words: Words) -> tuple[str, ...]:
         """The task with the commit that the ref means now: what is shown is what runs."""
-        found = children.ask(
-            [*commit.PROGRAM, words.environment, self.served.inventory, words.ref],
-            self.served.variables(f"{user} (chat)"), PATIENCE)
+        found = self._ask(
+            user, [*commit.PROGRAM, words.environment, self.served.inventory, words.ref])
         if found.status != 0:
             raise Failed(found.err.strip())
         return ("deploy", *self.served.options(words.environment),

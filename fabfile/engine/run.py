@@ -88,14 +88,15 @@ class Runner:
         self._tell("plan_started", plan)
         try:
             for stage in plan.stages:
+                own = _recovery(stage)
                 if self.stopping:
                     # What would follow may have a way back for what is stopped by now.
-                    resume = resume or (_recovery(stage) if stopped else [])
+                    resume = resume or (own if stopped else [])
                     break
                 result.reached = stage.name
-                way_back = resume or _recovery(stage)
+                way_back = resume or own
                 # Where the stage itself gives up the way back, to go on is the shorter one.
-                backs_out = _recovery(stage) or stage.resume or (stage.resume is None and resume)
+                backs_out = own or stage.resume or (stage.resume is None and resume)
                 late = self._too_late(stage) if backs_out else None
                 if against := late or self._without_lock(stage):
                     result.failures.append(against)

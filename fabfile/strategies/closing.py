@@ -40,7 +40,7 @@ def open_stages(fleet: Fleet) -> list[Stage]:
 
 def left_closed(fleet: Fleet) -> list[Stage]:
     """What opens a site that a run which is gone has left closed; nothing where it is open."""
-    return open_stages(fleet) if fleet.closed and fleet.closed.by_run else []
+    return open_stages(fleet) if fleet.closed_by_run else []
 
 
 def way_open(fleet: Fleet) -> tuple[Step, ...]:

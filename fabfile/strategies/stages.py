@@ -100,8 +100,8 @@ def put_back(fleet: Fleet, target: Target) -> tuple[Step, ...]:
         clocks = tuple(timers.role.start(target))
         return (*_others("stop", target, timers.role.stop(target)), switch_step(target, None),
                 *clocks)
-    before = replace(target, release=replace(target.release, id=old))
-    return (switch_step(target, old), *of_roles("restart", before), *undrain(fleet, target))
+    return (switch_step(target, old), *of_roles("restart", target.on(old)),
+            *undrain(fleet, target))
 
 
 def drain(fleet: Fleet, target: Target) -> tuple[Step, ...]:
@@ -230,7 +230,7 @@ def start_again(target: Target) -> tuple[Step, ...]:
     old = target.facts.current
     if old is None:
         return tuple(timers.role.start(target))
-    return of_roles("start", replace(target, release=replace(target.release, id=old)))
+    return of_roles("start", target.on(old))
 
 
 def for_good(stages: Iterable[Stage]) -> list[Stage]:

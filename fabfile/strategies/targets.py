@@ -50,6 +50,11 @@ class Fleet:
     contract: Portion | None = None
 
     @property
+    def closed_by_run(self) -> bool:
+        """Whether a run has closed the site, and did not open it again."""
+        return self.closed is not None and self.closed.by_run
+
+    @property
     def pending(self) -> tuple[str, ...]:
         """The names of all that is to be migrated."""
         return tuple(name for part in (self.expand, self.contract) if part for name in part.names)

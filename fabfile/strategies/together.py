@@ -70,12 +70,12 @@ def _start_or_go_back(fleet: Fleet) -> list[Stage]:
     everybody = _all_back(fleet)
     if not everybody:
         return started
-    alone = {target.name: put_back(fleet, target) for target in fleet.targets[1:]}
+    first = fleet.targets[0]
+    back = {target.name: everybody if fleet.site or target is first else put_back(fleet, target)
+            for target in fleet.targets}
     return [
-        replace(stage, turns=tuple(
-            replace(turn, recover=everybody if fleet.site else alone.get(turn.host, everybody))
-            for turn in stage.turns
-        )) if stage.name == "start" else stage
+        replace(stage, turns=tuple(replace(turn, recover=back[turn.host]) for turn in stage.turns))
+        if stage.name == "start" else stage
         for stage in started
     ]
 
