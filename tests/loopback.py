@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -31,6 +32,34 @@ class Loopback(ThreadingTCPServer):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Listening:
+    """Hands each connection to ``serve`` from its making until it is closed.
+
+    A thread that is about to accept while the socket closes would go on with whichever socket gets
+    the number next, another test's: so it ends first.
+    """
+
+    def __init__(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        self.listener, self.serve = listener, serve
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.serve(connection)
+
+    def close(self) -> None:
+        with suppress(OSError):  # where it was closed before
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        self.listener.close()
 
 
 class Quiet(BaseHTTPRequestHandler):

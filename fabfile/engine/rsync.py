@@ -97,8 +97,9 @@ def through(host: str, sync: Sync, open_pipe: Callable[[str], Pipe]) -> Outcome:
                 process.communicate()
                 late = f"did not end within {sync.timeout:g} s and was stopped"
                 return Outcome(host, Kind.TIMED_OUT, message=late, seconds=sync.timeout)
-            listener.shutdown(socket.SHUT_RDWR)  # where rsync never got as far as the bridge
-        bridge.join(15)
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)  # where rsync never got as far as the bridge
+                bridge.join(15)
     seconds = time.monotonic() - started
     if bridge.error is not None:
         lost = f"the connection broke: {bridge.error or type(bridge.error).__name__}"

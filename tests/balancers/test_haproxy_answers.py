@@ -15,6 +15,7 @@ import pytest
 
 from roles.command import command
 from roles.onhost import ship
+from tests.loopback import Listening
 from tests.roles.onhost.programs import Done, run
 
 STAT = "# pxname,svname,qcur,scur,status,type,bck,check_status,\n"
@@ -29,21 +30,16 @@ class Double:
         self.sessions, self.deaf = 0, False
         self.odd: dict[str, str | Callable[[], str]] = {}
         self.heard: list[str] = []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen()
+        self.close = Listening(listener, self._serve).close
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                asked = connection.makefile().readline().strip()
-                self.heard.append(asked)
-                connection.sendall(self._answer(asked).encode())
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            asked = connection.makefile().readline().strip()
+            self.heard.append(asked)
+            connection.sendall(self._answer(asked).encode())
 
     def _answer(self, asked: str) -> str:
         for words, answer in self.odd.items():
@@ -66,7 +62,7 @@ class Double:
 def double(short: Path) -> Iterator[Double]:
     made = Double(short / "admin.sock")
     yield made
-    made.listener.close()
+    made.close()
 
 
 def tell(short: Path, action: str, **changes: Any) -> Done:
@@ -140,11 +136,11 @@ def test_several_processes_are_all_told(double: Double, short: Path) -> None:
         tell(short, "undrain", socket=f"{short}/*.sock")
         assert "web2 DRAIN" in tell(short, "drain", socket=f"{short}/*.sock").err
     finally:
-        second.listener.close()
+        second.close()
 
 
 def test_nobody_listens(double: Double, short: Path) -> None:
-    double.listener.close()
+    double.close()
     done = tell(short, "drain")
     assert (done.exit, done.err) == (
         1, f"{short}/admin.sock: nobody listens: HAProxy is down\n")

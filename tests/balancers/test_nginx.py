@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from roles.command import command
 from roles.onhost import ship
 from tests.balancers.servers import Backend, Balancer, Clients, program
 from tests.balancers.test_haproxy import busy
+from tests.loopback import Listening
 from tests.roles.onhost.programs import Done, run
 
 pytestmark = pytest.mark.soak
@@ -126,29 +126,24 @@ class Sudo:
 
     def __init__(self, folder: Path, allowed: list[str]) -> None:
         self.allowed, self.asked = allowed, list[str]()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(folder / "sudo.sock"))
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "sudo.sock"))
         (folder / "sudo.sock").chmod(0o666)
-        self.listener.listen()
+        listener.listen()
         script = folder / "bin" / "sudo"
         script.parent.mkdir()
         script.write_text(SUDO.format(path=str(folder / "sudo.sock")))
         script.chmod(0o755)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.close = Listening(listener, self._serve).close
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                (option, *words), text = json.loads(connection.makefile().readline())
-                self.asked.append(" ".join(words))
-                good = option == "-n" and " ".join(words) in self.allowed
-                done = subprocess.run(words, input=text, text=True, capture_output=True,
-                                      check=False) if good else None
-                connection.sendall(f"{done.returncode if done else 1}\n".encode())
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            (option, *words), text = json.loads(connection.makefile().readline())
+            self.asked.append(" ".join(words))
+            good = option == "-n" and " ".join(words) in self.allowed
+            done = subprocess.run(words, input=text, text=True, capture_output=True,
+                                  check=False) if good else None
+            connection.sendall(f"{done.returncode if done else 1}\n".encode())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
@@ -192,7 +187,7 @@ def test_as_an_ordinary_user_with_the_rules_of_hosts_setup(nginx: Balancer, web:
     sudo.allowed = rules
     assert tell_as_nobody("undrain").returncode == 0
     assert config.read_text() == before
-    sudo.listener.close()
+    sudo.close()
 
 
 def test_never_the_last_one(nginx: Balancer, web: Web) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-from tests.loopback import Loopback, Quiet
+from tests.loopback import Listening, Loopback, Quiet
 
 PATIENCE = 30
 MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -101,19 +101,14 @@ class Socket:
         self.heard: list[dict[str, Any]] = []
         self.links: list[socket.socket] = []
         self.changed = threading.Condition()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.taking = Listening(self.listener, self._take)
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.listener.getsockname()[1]}/link"
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                link, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+    def _take(self, link: socket.socket) -> None:
+        threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 
     def _serve(self, link: socket.socket) -> None:
         with link, link.makefile("rb") as stream:
@@ -166,7 +161,7 @@ class Socket:
         self.links.clear()
 
     def close(self) -> None:
-        self.listener.close()
+        self.taking.close()
         for link in self.links:
             try:
                 link.shutdown(socket.SHUT_RDWR)
