@@ -26,6 +26,11 @@ class Estimate:
     whole: float = 0
     stages: Mapping[str, float] = field(default_factory=dict)
 
+    def left(self, closing: str) -> float:
+        """Seconds from this one of the stages in ``CLOSING`` to the end."""
+        before = CLOSING[:CLOSING.index(closing)]
+        return self.whole - sum(self.stages.get(name, 0) for name in before)
+
     @property
     def going_back(self) -> float:
         return sum(self.stages.get(name, 0) for name in LAST)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from fabfile.environment import Environment, open_environment
 from fabfile.errors import Refused
-from fabfile.estimates import Estimate, estimate
+from fabfile.estimates import CLOSING, Estimate, estimate
 from roles.maintenance import MaintenanceSettings
-from roles.maintenance.windows import Occurrence, WindowSettings, open_now, seconds_in, upcoming
+from roles.maintenance.windows import Occurrence, WindowSettings, open_now, upcoming
 
 ALL_THE_SAME = "to go on all the same: --outside-window"
 
@@ -18,7 +18,8 @@ ALL_THE_SAME = "to go on all the same: --outside-window"
 @dataclass(frozen=True)
 class Deadline:
     """The window that a run is in: after ``last`` no stage begins from which there is a way back,
-    and none that would not be over by then. Times in seconds since the epoch."""
+    and none that would not be over by then; and nothing stops where the whole would not be over by
+    the window's end. Times in seconds since the epoch."""
 
     window: Occurrence
     last: float
@@ -27,6 +28,10 @@ class Deadline:
     def too_late(self, stage: str) -> str:
         """Why this stage must not begin any more; "" where it may."""
         now, seconds = time.time(), self.known.stages.get(stage, 0)
+        if stage in CLOSING:
+            reason = _does_not_fit(self.window, now, self.known.left(stage))
+            if reason:
+                return f"{reason}; {ALL_THE_SAME}"
         if now + seconds <= self.last:
             return ""
         took = f", and {stage} took up to {span(seconds)} in earlier runs" if seconds else ""
@@ -57,7 +62,7 @@ def may_begin(environment: Environment, now: float) -> Deadline | None:
         return None
     known = estimate(environment)
     reasons = {each: _against(each, now, known.whole) for each in open_now(named, now)}
-    fitting = [Deadline(each, each.end - _reserve(named, each, known), known)
+    fitting = [Deadline(each, each.end - _reserve(each, known), known)
                for each, reason in reasons.items() if not reason]
     if fitting:  # of several the longest: nothing ends early for a shorter one's sake
         return max(fitting, key=lambda found: found.last)
@@ -70,20 +75,23 @@ def may_begin(environment: Environment, now: float) -> Deadline | None:
     raise Refused("\n".join([*told, ALL_THE_SAME]))
 
 
-def _reserve(named: list[WindowSettings], window: Occurrence, known: Estimate) -> float:
+def _reserve(window: Occurrence, known: Estimate) -> float:
     """Seconds before its end that belong to going back."""
-    (said,) = {each.reserve for each in named if each.name == window.name}
-    return seconds_in(said) if said else known.going_back
+    return known.going_back if window.reserve is None else window.reserve
 
 
 def _against(window: Occurrence, now: float, seconds: float) -> str:
     """What speaks against beginning in it now, or nothing."""
     if now > window.latest:
         return f"{window.shown}: a run had to begin by {_utc(window.latest)} (latest_start)"
-    if now + seconds > window.end:
-        return (f"{window.shown}: {span(window.end - now)} are left, and earlier ones took up to "
-                f"{span(seconds)}")
-    return ""
+    return _does_not_fit(window, now, seconds)
+
+
+def _does_not_fit(window: Occurrence, now: float, seconds: float) -> str:
+    if now + seconds <= window.end:
+        return ""
+    left = f"{span(window.end - now)} are left" if now < window.end else "it is over"
+    return f"{window.shown}: {left}, and earlier ones took up to {span(seconds)}"
 
 
 def _utc(seconds: float) -> str:

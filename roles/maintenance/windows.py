@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import field_validator, model_validator
@@ -70,6 +70,11 @@ class WindowSettings(Settings):
             seconds_in(value)
         return value
 
+    @field_validator("rule")
+    @classmethod
+    def _bare(cls, value: str) -> str:
+        return value.strip().upper().removeprefix("RRULE:")
+
     @field_validator("day", mode="before")
     @classmethod
     def _unquoted(cls, value: object) -> object:
@@ -96,17 +101,30 @@ class WindowSettings(Settings):
         if self.reserve and seconds_in(self.reserve) >= seconds_in(self.length):
             raise ValueError(f"reserve: expected less than its length ({self.length}), as nothing "
                              f"could begin")
+        if self.latest_start and not seconds_in(self.latest_start):
+            raise ValueError("latest_start: expected more than nothing")
         if self.rule:
-            if re.search(r"DTSTART|BYHOUR|BYMINUTE|BYSECOND|HOURLY|MINUTELY|SECONDLY", self.rule):
-                raise ValueError("rule: expected days only; the time of day stands in at")
-            try:
-                next(iter(self.days(MONDAY)), None)
-            except ValueError as error:
-                raise ValueError(f"rule: {self.rule}: {error}") from None
+            self._refuse_odd_rule()
         return self
 
+    def _refuse_odd_rule(self) -> None:
+        if re.search(r"DTSTART|BYHOUR|BYMINUTE|BYSECOND|HOURLY|MINUTELY|SECONDLY", self.rule):
+            raise ValueError("rule: expected days only; the time of day stands in at")
+        if re.search(r"\n|EXDATE|RDATE|EXRULE", self.rule):
+            raise ValueError("rule: expected one RRULE only; a day that is left out is a rule of "
+                             "the others")
+        if "FREQ=" not in self.rule:
+            raise ValueError(f"rule: {self.rule}: expected FREQ=, as in FREQ=WEEKLY;BYDAY=TU")
+        if re.search(r"INTERVAL=(0|-)", self.rule):
+            raise ValueError(f"rule: {self.rule}: INTERVAL: expected 1 or more")
+        try:
+            next(iter(self.days(MONDAY)), None)
+            self.is_over(datetime(2024, 1, 1), 0)  # noqa: DTZ001 - it has no zone yet
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"rule: {self.rule}: {error}") from None
+
     def days(self, since: date) -> Iterator[date]:
-        """The days from ``since`` on, in order."""
+        """The days from ``since`` on, in order; a rule's UNTIL is left to :meth:`is_over`."""
         from dateutil.rrule import rrulestr
 
         if not self.rule:
@@ -114,13 +132,24 @@ class WindowSettings(Settings):
             return
         first = date.fromisoformat(self.day) if self.day else MONDAY
         begin = datetime(first.year, first.month, first.day)  # noqa: DTZ001 - it has no zone yet
-        # Days only, so that the zone of the last of them is no matter.
-        rule = rrulestr(re.sub(r"(UNTIL=\d{8}T\d{6})Z", r"\1", self.rule), dtstart=begin)
+        without = ";".join(each for each in self.rule.split(";") if not each.startswith("UNTIL="))
+        rule = rrulestr(without, dtstart=begin)
         after = datetime(since.year, since.month, since.day)  # noqa: DTZ001
         for each in rule.xafter(after, inc=True):
             if each - after > HORIZON:
                 return
             yield each.date()
+
+    def is_over(self, naive: datetime, start: float) -> bool:
+        """Whether the rule's UNTIL comes before this time, which is local and in seconds since the
+        epoch: RFC 5545 has it as a day, a local time, or one in UTC. Raises ValueError."""
+        said = re.search(r"UNTIL=([^;]*)", self.rule)
+        if not said:
+            return False
+        until = datetime.fromisoformat(said[1])
+        if until.tzinfo:
+            return start > until.timestamp()
+        return naive.date() > until.date() if len(said[1]) == len("20261201") else naive > until
 
 
 def seconds_in(span: str) -> int:
@@ -134,13 +163,15 @@ def seconds_in(span: str) -> int:
 @dataclass(frozen=True)
 class Occurrence:
     """One time of a window. Times in seconds since the epoch; ``latest`` is when a run may begin at
-    the latest. ``problem``: why it cannot be, where its local time is none or two."""
+    the latest. ``reserve``: how many seconds before its end belong to going back; None: not said.
+    ``problem``: why it cannot be, where its local time is none or two."""
 
     name: str
     zone: str
     start: float
     end: float
     latest: float
+    reserve: int | None = None
     problem: str = ""
 
     @property
@@ -163,10 +194,13 @@ def occurrences(window: WindowSettings, now: float) -> Iterator[Occurrence]:
             start = in_zone(naive, zone, window.name)
         except UsageError as error:
             problem, start = str(error), naive.replace(tzinfo=zone).timestamp()
+        if window.is_over(naive, start):
+            return
         latest = start + (seconds_in(window.latest_start) if window.latest_start else length)
+        reserve = seconds_in(window.reserve) if window.reserve else None
         if start + length > now:
             yield Occurrence(window.name, window.zone, start, start + length,
-                             min(latest, start + length), problem)
+                             min(latest, start + length), reserve, problem)
 
 
 def upcoming(windows: Iterable[WindowSettings], now: float, count: int) -> list[Occurrence]:
@@ -177,8 +211,10 @@ def upcoming(windows: Iterable[WindowSettings], now: float, count: int) -> list[
 
 def open_now(windows: Sequence[WindowSettings], now: float) -> list[Occurrence]:
     """Those that are open: several may overlap."""
-    return [each for each in upcoming(windows, now, 2 * len(windows))
-            if each.start <= now and not each.problem]
+    found = [each for window in windows
+             for each in takewhile(lambda begun: begun.start <= now, occurrences(window, now))]
+    return sorted((each for each in found if not each.problem),
+                  key=lambda each: (each.start, each.name))
 
 
 def in_zone(naive: datetime, zone: ZoneInfo, where: str) -> float:

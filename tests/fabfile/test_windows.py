@@ -100,6 +100,38 @@ def test_nothing_begins_that_would_not_leave_the_time_to_go_back(
         "nightly: 2026-11-24 02:00 to 03:30 Europe/London was over 10 min ago")
 
 
+def test_nothing_stops_where_the_rest_would_not_be_over_by_the_end(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fitted when the run began, but what came before has taken too long."""
+    known = Estimate(3600, {"stop-tasks": 60, "close": 5, "stop": 35, "migrate": 1500, "start": 10})
+    monkeypatch.setattr(windows, "estimate", lambda _: known)
+    found = may_begin(environment, moment("2026-11-24 02:25"))
+    assert found is not None
+    now = moment("2026-11-24 02:30")
+    monkeypatch.setattr("time.time", lambda: now)
+    assert found.too_late("stop-tasks") == ""
+    now = moment("2026-11-24 02:30") + 30
+    assert found.too_late("stop-tasks") == (
+        "nightly: 2026-11-24 02:00 to 03:30 Europe/London: 60 min are left, and earlier ones took "
+        "up to 60 min; to go on all the same: --outside-window")
+    assert (found.too_late("close"), found.too_late("stop")) == ("", "")
+    now = moment("2026-11-24 02:32")
+    assert "58 min are left, and earlier ones took up to 59 min" in found.too_late("stop")
+    assert found.too_late("migrate") == ""
+
+
+def test_two_windows_may_have_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes(monkeypatch, 0)
+    sunday = {**NIGHTLY, "rule": "FREQ=WEEKLY;BYDAY=SU", "reserve": "5m"}
+    both = opened(tmp_path, [{**NIGHTLY, "reserve": "10m"}, sunday])
+    lasts = [may_begin(both, moment(now)) for now in ("2026-11-24 02:10", "2026-11-29 02:10")]
+    assert [each.last for each in lasts if each] == [
+        moment("2026-11-24 03:20"), moment("2026-11-29 03:25")]
+
+
 @pytest.mark.parametrize("once", [{"day": "2026-11-01", "rule": ""},
                                   {"rule": "FREQ=DAILY;UNTIL=20241231T000000Z"},
                                   {"rule": "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"}])

@@ -92,7 +92,13 @@ def test_a_local_time_that_is_none_or_two_is_refused(zone: str, local: str, said
     ({"rule": "", "day": "2026-12-01"}, "2026-11-21 00:00", ["2026-12-01 02:00"]),
     ({"rule": "", "day": "2026-12-01"}, "2026-12-01 03:29", ["2026-12-01 02:00"]),
     ({"rule": "", "day": "2026-12-01"}, "2026-12-01 03:30", []),
-    ({"rule": "FREQ=DAILY;UNTIL=20261124T000000"}, "2026-11-24 12:00", []),
+    # Until a day, a local time, or one in UTC, of which the day is another one in the zone.
+    ({"rule": "FREQ=DAILY;UNTIL=20261124T000000"}, "2026-11-24 00:00", []),
+    ({"rule": "FREQ=DAILY;UNTIL=20261124"}, "2026-11-24 00:00", ["2026-11-24 02:00"]),
+    ({"rule": "RRULE:FREQ=DAILY;UNTIL=20261130T170000Z", "zone": "Asia/Tokyo"}, "2026-11-29 12:00",
+     ["2026-11-29 17:00", "2026-11-30 17:00"]),
+    ({"rule": "freq=daily;until=20261130T060000Z", "zone": "America/Los_Angeles", "at": "22:00"},
+     "2026-11-29 12:00", ["2026-11-30 06:00"]),
 ])
 def test_which_come_next(changes: dict[str, Any], now: str, expected: list[str]) -> None:
     assert starts(window(**changes), now)[: len(expected) or 1] == expected
@@ -117,6 +123,13 @@ def test_several_windows_come_in_order() -> None:
     both = [window(name="b"), window(name="a", rule="FREQ=DAILY", at="04:00")]
     found = upcoming(both, moment("2026-11-23 12:00"), 4)
     assert [each.name for each in found] == ["b", "a", "a", "b"]
+
+
+def test_one_that_is_longer_than_it_comes_is_open_though_others_are_too_late() -> None:
+    long = window(rule="FREQ=DAILY", length="50h", latest_start="30m", zone="UTC")
+    found = open_now([long], moment("2026-11-21 02:10"))
+    assert [each.start for each in found] == [
+        moment(f"2026-11-{day} 02:00") for day in (19, 20, 21)]
 
 
 def test_the_latest_start() -> None:
@@ -165,7 +178,13 @@ def test_whatever_the_zone_each_begins_at_its_local_time_or_says_why_not(
     ({"length": "1d"}, "expected 90m or 3h"),
     ({"length": "0m"}, "length: expected more than nothing"),
     ({"reserve": "90m"}, "reserve: expected less than its length (90m), as nothing could begin"),
+    ({"latest_start": "0m"}, "latest_start: expected more than nothing"),
     ({"rule": "FREQ=SOMETIMES"}, "rule: FREQ=SOMETIMES: "),
+    ({"rule": "BYDAY=TU"}, "rule: BYDAY=TU: expected FREQ=, as in FREQ=WEEKLY;BYDAY=TU"),
+    ({"rule": "FREQ=DAILY;INTERVAL=0"}, "rule: FREQ=DAILY;INTERVAL=0: INTERVAL: expected 1 or mor"),
+    ({"rule": "FREQ=DAILY;INTERVAL=-1"}, "INTERVAL: expected 1 or more"),
+    ({"rule": "FREQ=DAILY;UNTIL=soon"}, "rule: FREQ=DAILY;UNTIL=SOON: "),
+    ({"rule": "RRULE:FREQ=DAILY\nEXDATE:20261201T020000"}, "rule: expected one RRULE only"),
     ({"rule": "FREQ=HOURLY"}, "rule: expected days only; the time of day stands in at"),
     ({"rule": ""}, "expected rule or day: when is it?"),
     ({"day": "1.12.2026"}, "expected a day such as \"2026-12-01\""),
