@@ -112,9 +112,8 @@ def announcing(session: Session, incident: str = "") -> Iterator[Announcer]:
         announcer.finish()
 
 
-def tell_once(environment: Environment, notice: Notice) -> list[str]:
+def tell_once(settings: NotificationsSettings, notice: Notice) -> list[str]:
     """One notice outside of any run; what was not taken, in words."""
-    settings = environment.of(NotificationsSettings, "notifications")
     sender = _sender(settings)
     unsent = [_sent(sender, each) for each in messages(settings, notice, resolve, time.time())]
     return [*filter(None, unsent), *sender.finish()]

@@ -60,9 +60,11 @@ class Wish:
     on_failure: str = ""
     skip_unreachable: bool = False
     outside_window: bool = False
-    # Where it was scheduled: when it begins (seconds since the epoch; 0: now), how the ref was
-    # called that is a commit by now, the plan that may run, and what the status page calls it.
+    # Where it was scheduled: when it begins (seconds since the epoch; 0: now), whether the ref is
+    # the commit that was pinned then, how it was called, the plan that may run, and what the status
+    # page calls it.
     at: float = 0
+    pinned: bool = False
     called: str = ""
     approved: Approved | None = None
     incident: str = ""
@@ -112,7 +114,7 @@ def carry_out(wish: Wish) -> None:
                 session.refuse_filter(fleet)
                 plan, *later = _release_plans(fleet)
                 if wish.approved:
-                    wish.approved.check([plan, *later])
+                    wish.approved.check(approvable(fleet))
             except Refused as error:
                 run.execute(staging.discard(fleet))
                 if fleet.site is None or fleet.closed is None:
@@ -219,6 +221,12 @@ def _release_plans(fleet: Fleet) -> list[Plan]:
     return [STRATEGIES[fleet.deploy.strategy](fleet), *later]
 
 
+def approvable(fleet: Fleet) -> list[Plan]:
+    """Those, without what may be another value by itself: the name of who runs it and of his
+    machine, and when the window is over that it happens to be in."""
+    return _release_plans(replace(fleet, who="", until=0))
+
+
 def looked(session: Session, fleet: Fleet) -> Fleet:
     """The fleet with what stands in front of it says: whether it is closed and, where the strategy
     has to know, who gets requests. Raises :class:`Refused` where a person has put our stand-in in
@@ -270,7 +278,7 @@ def _strategy(wish: Wish, session: Session) -> str:
 
 def _prepared(wish: Wish, session: Session) -> Source:
     """Hosts are looked at while the tree is exported."""
-    source = session.export(wish.ref, wish.worktree)
+    source = session.export(wish.ref, wish.worktree, wish.pinned)
     if wish.called:
         source = replace(source, ref=wish.called)
     try:

@@ -13,7 +13,8 @@ from roles.maintenance.windows import in_zone, seconds_in
 
 
 def moment(option: str, text: str) -> tuple[float, str]:
-    """(seconds since the epoch, zone) of ``90m``, ``2h`` or ``2026-12-01 02:00 Europe/London``.
+    """(seconds since the epoch, zone) of ``90m``, ``2h`` or ``2026-12-01 02:00 Europe/London``;
+    the zone has to be said, as which one is meant is no matter of course.
 
     Raises :class:`UsageError`, which starts with the option; also for a moment that is over, and
     for a local time that does not exist or exists twice.
@@ -25,7 +26,10 @@ def moment(option: str, text: str) -> tuple[float, str]:
     if not said:
         raise UsageError(f"{where}: expected 90m, 2h or a moment such as "
                          f"\"2026-12-01 02:00 Europe/London\"")
-    name = said[2] or "UTC"
+    name = said[2]
+    if not name:
+        raise UsageError(f"{where}: in which time zone? \"{text} UTC\" or "
+                         f"\"{text} Europe/London\"")
     try:
         zone = ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):

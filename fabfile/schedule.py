@@ -20,11 +20,15 @@ from fabfile.environment import Environment, inventories_root, open_environment
 from fabfile.errors import FabfleetError, Refused, UsageError
 from fabfile.moments import moment, shown
 from fabfile.session import confirm
+from fabfile.unattended import known
 from fabfile.windows import ALL_THE_SAME, span, windows
 from roles.maintenance.windows import Occurrence, open_now, upcoming
+from roles.notifications import NotificationsSettings
 
 # Where no window says how late it may begin: seconds.
 GRACE = 30 * 60
+# How late an alarm may come on a machine that is busy: cron looks once in a minute.
+MARGIN = 120
 # What an alarm's command gets of our environment: all that it needs to find the same things. Not
 # what only this terminal has, so that a rehearsal fails where the run would.
 KEPT = ("HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "PYTHONPATH", "FABFLEET_STATE",
@@ -57,28 +61,30 @@ def add(asked: Asked) -> None:
         inventory=str(inventories_root(asked.inventory).resolve()), zone=zone, at=at,
         latest=latest, commit="", ref=asked.ref, release="", digest="", who=operator(),
         options={"accept_risk": list(asked.accept_risk), "approved_plan": asked.approved_plan,
-                 "outside_window": asked.outside_window})
-    scheduled.write(found)
+                 "outside_window": asked.outside_window}, state="preparing")
     try:
-        found, told = _rehearsed(found)
-        for line in told["brief"]:
-            print(line)
-        print(f"approved plan: {found.digest[:12]}; `fab plan` shows every command")
-        confirm(environment, asked.yes)
-        if time.time() > latest:
-            raise Refused(f"it had to begin by {shown(latest, zone)}; nothing was scheduled")
-        found.plan.write_text(told["text"])
-        found.output.touch(0o600)  # it may tell the way past the page
-        incident, notes = status_page.announce(environment, at)
-        found = replace(found, incident=incident)
-        # All is written before anything can start it: from then on it writes itself.
-        scheduled.write(found)
+        with scheduled.held(found):  # whoever looks meanwhile sees that somebody is at it
+            scheduled.write(found)
+            found, told = _rehearsed(found)
+            for line in told["brief"]:
+                print(line)
+            print(f"approved plan: {found.digest[:12]}; `fab plan` shows every command")
+            confirm(environment, asked.yes)
+            if time.time() > latest:
+                raise Refused(f"it had to begin by {shown(latest, zone)}; nothing was scheduled")
+            found.plan.write_text(told["text"])
+            found.output.touch(0o600)  # it may tell the way past the page
+            incident, notes = status_page.announce(environment, at)
+            # All is written before anything can start it: from then on it writes itself.
+            found = replace(found, incident=incident, state="waiting")
+            scheduled.write(found)
         by = alarm.set_alarm(_alarm(found))
     except BaseException:  # Ctrl-C at the question too: nothing of it stays
         with suppress(FabfleetError):
             alarm.take_away(found.alarm)
         scheduled.forget(found)
-        status_page.take_back(environment, found.incident)
+        settings = environment.of(NotificationsSettings, "notifications")
+        status_page.take_back(settings, found.incident)
         raise
     for note in notes:
         print(f"note: notifications: {note}")
@@ -101,7 +107,7 @@ def _rehearsed(found: Scheduled) -> tuple[Scheduled, Mapping[str, Any]]:
     if not told["closes"]:
         raise Refused(f"{told['release']} serves already, so nothing would be closed; nothing was "
                       f"scheduled")
-    pinned = ("commit", "ref", "release", "digest", "hooks")
+    pinned = ("commit", "ref", "release", "digest", "hooks", "kept")
     return replace(found, **{key: told[key] for key in pinned}), told
 
 
@@ -120,14 +126,23 @@ def _alarm(found: Scheduled) -> alarm.Alarm:
 
 def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:
     """(when it begins, when it may begin at the latest, the zone in which to speak of it)."""
-    known, now = windows(environment), time.time()
+    at, latest, zone = _moments(environment, asked)
+    if latest - at < MARGIN:
+        raise Refused(f"{shown(at, zone)}: it would have to begin within {latest - at:.0f} s "
+                      f"(latest_start), and an alarm may be later than that; name a time that "
+                      f"leaves {MARGIN} s")
+    return at, latest, zone
+
+
+def _moments(environment: Environment, asked: Asked) -> tuple[float, float, str]:
+    every, now = windows(environment), time.time()
     if bool(asked.at) == bool(asked.window):
         raise UsageError("--at, --window: say one of them, and only one: a moment such as "
                          "\"2026-12-01 02:00 Europe/London\", or the name of a maintenance window")
     if asked.window:
-        named = [each for each in known if each.name == asked.window]
+        named = [each for each in every if each.name == asked.window]
         if not named:
-            listed = ", ".join(each.name for each in known) or "none"
+            listed = ", ".join(each.name for each in every) or "none"
             raise UsageError(f"--window={asked.window}: no maintenance window is called so; "
                              f"those that are: {listed}")
         following = [each for each in upcoming(named, now, 10) if each.start > now
@@ -136,10 +151,10 @@ def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:
             raise UsageError(f"--window={asked.window}: it does not come again")
         return _begin(following[0])
     at, zone = moment("at", asked.at)
-    inside = [each for each in open_now(known, at) if each.latest >= at]
+    inside = [each for each in open_now(every, at) if each.latest >= at]
     if inside:
         return at, max(each.latest for each in inside), zone
-    if known and not asked.outside_window:
+    if every and not asked.outside_window:
         raise Refused(f"--at={asked.at}: no maintenance window lets a run begin then; see "
                       f"fab maintenance.next\n{ALL_THE_SAME}")
     return at, at + GRACE, zone
@@ -180,12 +195,23 @@ def _stuck(found: Scheduled) -> str:
     """Why its state will not change by itself, if so."""
     if found.state == "waiting" and time.time() > found.latest:
         return (f"nothing has begun it by {shown(found.latest, found.zone)}, and it is too late now"
-                f"\nto take it away: fab maintenance.cancel --id={found.id}")
+                f"\n{_to_cancel(found)}")
+    if found.state == "waiting":
+        reason = alarm.problem(found.alarm)
+        return f"nothing will start it: {reason}\n{_to_cancel(found)}" if reason else ""
+    if found.state == "preparing":
+        with scheduled.held(found) as alone:
+            return (f"whoever was about to schedule it is gone, and nothing will start it\n"
+                    f"{_to_cancel(found)}") if alone else ""
     if found.state == "started":
         with scheduled.held(found) as alone:
             return (f"the process that ran it is gone; how things are: fab maintenance.status "
                     f"--env={found.env}, fab status --env={found.env}") if alone else ""
     return ""
+
+
+def _to_cancel(found: Scheduled) -> str:
+    return f"to take it away: fab maintenance.cancel --id={found.id}"
 
 
 def cancel(name: str) -> None:
@@ -195,17 +221,29 @@ def cancel(name: str) -> None:
     found = scheduled.read(name)
     with scheduled.held(found) as alone:
         if not alone:
-            raise Refused(f"{name}: it runs; see {found.output}")
+            raise Refused(f"{name}: it is about to be scheduled, and waits for an answer"
+                          if found.state == "preparing" else f"{name}: it runs; see {found.output}")
         found = scheduled.read(name)
         before = found.state
-        if before == "waiting":  # what is cancelled starts nothing, whatever its alarm does
-            scheduled.moved(found, "cancelled", f"cancelled by {operator()}")
-        alarm.take_away(found.alarm)
-        if before != "waiting":
-            raise UsageError(f"{name}: it is {before} already")
-    if found.incident:
-        environment = open_environment(found.env, found.inventory)
-        for note in status_page.take_back(environment, found.incident):
-            print(f"note: notifications: {note}")
-    print(f"{name}: cancelled")
+        if before in ("waiting", "preparing"):
+            # What is cancelled starts nothing, whatever its alarm does.
+            found = scheduled.moved(found, "cancelled", f"cancelled by {operator()}")
+            print(f"{name}: cancelled")
+        try:
+            alarm.take_away(found.alarm)
+        except Refused as error:
+            print(f"note: {error}")
+        if found.state == "cancelled" and found.incident:
+            _take_back(found)
+    if before not in ("waiting", "preparing"):
+        raise UsageError(f"{name}: it is {before} already")
+
+
+def _take_back(found: Scheduled) -> None:
+    """From the status page; where that fails, the next `fab maintenance.cancel` tries again."""
+    notes = status_page.take_back(known(found)[1], found.incident)
+    for note in notes:
+        print(f"note: notifications: {note}")
+    if not notes:
+        scheduled.write(replace(found, incident=""))
 

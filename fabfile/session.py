@@ -157,10 +157,10 @@ class Session:
 
     # --- what is to be deployed --------------------------------------------------------------
 
-    def export(self, ref: str | None, worktree: bool) -> source.Source:
+    def export(self, ref: str | None, worktree: bool, pinned: bool = False) -> source.Source:
         settings = self.environment.of(ReleaseSettings, "release")
         where = self.environment.hosts[0].where("release")
-        return source.export(settings, where, ref, worktree)
+        return source.export(settings, where, ref, worktree, pinned)
 
     def fleet(self, exported: source.Source) -> Fleet:
         """The release, its wheels for every platform of the fleet, and the targets."""

@@ -141,21 +141,20 @@ def announce(environment: Environment, at: float) -> tuple[str, list[str]]:
     def post(settings: NotificationsSettings, token: str) -> Post:
         return statuspage_scheduled(settings, token, settings.statuspage.title, at, end, TO_COME)
 
-    return _sent(environment, post)
+    return _sent(environment.of(NotificationsSettings, "notifications"), post)
 
 
-def take_back(environment: Environment, incident: str) -> list[str]:
+def take_back(settings: NotificationsSettings, incident: str) -> list[str]:
     """It does not take place; what went wrong, in words."""
     if not incident:
         return []
-    return _sent(environment, lambda settings, token: statuspage_update(
+    return _sent(settings, lambda settings, token: statuspage_update(
         settings, token, incident, "completed", NOT_BEGUN))[1]
 
 
 def _sent(
-    environment: Environment, post: Callable[[NotificationsSettings, str], Post]
+    settings: NotificationsSettings, post: Callable[[NotificationsSettings, str], Post]
 ) -> tuple[str, list[str]]:
-    settings = environment.of(NotificationsSettings, "notifications")
     if not settings.statuspage.page:
         return "", []
     try:

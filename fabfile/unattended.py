@@ -11,21 +11,25 @@ and what a restart of this machine has cut off it never begins again.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from fabfile import approval, status_page
 from fabfile.announcing import refuse_untold, tell_once
-from fabfile.course import Wish, carry_out, read_only
+from fabfile.course import Wish, approvable, carry_out, read_only
 from fabfile.display.notices import Notice
 from fabfile.display.plans import brief
 from fabfile.engine import alarm, scheduled
 from fabfile.engine.journal import keep_incident
 from fabfile.engine.scheduled import Scheduled, State
-from fabfile.environment import open_environment
+from fabfile.environment import Environment, open_environment
 from fabfile.errors import (
     FabfleetError,
     LockHeld,
@@ -37,11 +41,12 @@ from fabfile.errors import (
 from fabfile.estimates import CLOSING
 from fabfile.moments import shown
 from fabfile.session import connected
-from roles.notifications import Kind
+from roles.notifications import Kind, NotificationsSettings
 
 # Where these are raised nothing was changed.
 SKIPS = (Refused, LockHeld, Unavailable, UsageError)
-EARLY = 1.0
+# A boot may be so many seconds before its time, or less.
+NEAR = 15
 
 
 def main(words: Sequence[str]) -> int:
@@ -55,6 +60,10 @@ def main(words: Sequence[str]) -> int:
     except FabfleetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # of before it began: a full disk, a state that is read-only by now
+        if action != "run":
+            raise
+        return _end(found, "skipped", "skipped", f"that it begins cannot be kept: {error}")
 
 
 def wish_of(found: Scheduled) -> Wish:
@@ -65,18 +74,37 @@ def wish_of(found: Scheduled) -> Wish:
         yes=True, json=False, maintenance=True, accept_risk=tuple(options["accept_risk"]),
         approved_plan=options["approved_plan"], outside_window=options["outside_window"],
         approved=approval.Approved(found.digest, found.release, found.plan, found.hooks),
-        incident=found.incident)
+        pinned=bool(found.commit), incident=found.incident)
+
+
+def kept(environment: Environment) -> dict[str, Any]:
+    """What a notice says of the environment, and whom it goes to; for JSON."""
+    app = environment.app
+    settings = environment.of(NotificationsSettings, "notifications")
+    return {"app": app.name, "url": app.urls[0] if app.urls else "",
+            "hosts": len(environment.hosts), "key": environment.key,
+            "notifications": settings.model_dump(mode="json", exclude_defaults=True)}
+
+
+def known(found: Scheduled) -> tuple[Mapping[str, Any], NotificationsSettings]:
+    """The same as it is now, or as it was when this was scheduled, where the inventory cannot be
+    read any more. Raises ValueError where that is not to be had either."""
+    values = found.kept
+    with suppress(FabfleetError):
+        values = kept(open_environment(found.env, found.inventory))
+    return values, NotificationsSettings.model_validate(values.get("notifications"))
 
 
 def rehearse(found: Scheduled) -> None:
     """Print what would run: {"commit", "ref", "release", "digest", "hooks" (digest), "brief"
-    (lines), "text", "closes": whether it stops anything}."""
+    (lines), "text", "closes": whether it stops anything, "kept"}."""
     wish = replace(wish_of(found), at=found.at)
     with connected(found.env, found.inventory, json=True) as session:
         session.find_secrets()
-        refuse_untold(session.environment)
+        environment = session.environment
+        refuse_untold(environment)
         fleet, plans = read_only(wish, session)
-    release = plans[1:]
+    release = approvable(fleet)
     print(json.dumps({
         "commit": fleet.release.commit, "ref": found.ref or fleet.release.ref,
         "release": fleet.release.id, "digest": approval.digest(release),
@@ -84,6 +112,7 @@ def rehearse(found: Scheduled) -> None:
         "brief": [line for plan in plans for line in brief(plan)],
         "text": approval.text(release),
         "closes": any(stage.name in CLOSING for plan in release for stage in plan.stages),
+        "kept": kept(environment),
     }))
 
 
@@ -98,8 +127,9 @@ def run(found: Scheduled) -> int:
             alarm.take_away(found.alarm)
             return 0
         now = time.time()
-        if now < found.at - EARLY:
+        if now < found.at - NEAR:
             return 0
+        time.sleep(max(0, found.at - now))  # an alarm that comes meanwhile would start nothing
         if now > found.latest:
             return _end(found, "skipped", "skipped",
                         f"it was to begin by {shown(found.latest, found.zone)}, and nothing began "
@@ -108,10 +138,16 @@ def run(found: Scheduled) -> int:
 
 
 def ended(found: Scheduled) -> int:
-    """Where its process was killed, nothing else would say so until the machine boots."""
+    """Where its process was killed, nothing else would say so until the machine boots; and where it
+    could not even begin, nothing ever. systemd tells in EXIT_STATUS how it ended."""
     with scheduled.held(found) as alone:
         found = scheduled.read(found.id)
-        return _cut_off(found) if alone and found.state == "started" else 0
+        if alone and found.state == "started":
+            return _cut_off(found)
+        if alone and found.state == "waiting" and os.environ.get("EXIT_STATUS", "0") != "0":
+            return _end(found, "skipped", "skipped", "its process ended before it began anything; "
+                                                     f"what it said stands in {found.output}")
+        return 0
 
 
 def _cut_off(found: Scheduled) -> int:
@@ -132,6 +168,10 @@ def _begin(found: Scheduled) -> int:
         return _end(found, "skipped", "skipped", str(error), announced=error.announced)
     except FabfleetError as error:
         return _end(found, "failed", "failed", str(error), announced=error.announced)
+    except Exception as error:  # noqa: BLE001 - a defect; whatever it is, it becomes known
+        traceback.print_exc()
+        return _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
+                    announced=vars(error).get("announced", False))
     except BaseException as error:
         _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
              announced=vars(error).get("announced", False))
@@ -141,35 +181,39 @@ def _begin(found: Scheduled) -> int:
 
 def _end(found: Scheduled, state: State, kind: Kind, why: str, announced: bool = False) -> int:
     """Say it, write it down, and let nothing start it again."""
-    found = scheduled.moved(found, state, why)
+    try:
+        found = scheduled.moved(found, state, why)
+    except OSError as error:  # somebody has to know the result all the same
+        print(f"note: {found.path}: {error}")
+        found = replace(found, state=state, why=why)
     print(f"{found.id}: {state}{': ' if why else ''}{why}", flush=True)
     if not announced:
         for note in _tell(found, kind):
             print(f"note: notifications: {note}", flush=True)
     try:
         alarm.take_away(found.alarm)
-    except Refused as error:  # it starts nothing any more, and somebody has to know the result
+    except (Refused, OSError) as error:  # it starts nothing any more
         print(f"note: {error}")
     return 1 if state in ("failed", "interrupted") else 0
 
 
 def _tell(found: Scheduled, kind: Kind) -> list[str]:
     try:
-        environment = open_environment(found.env, found.inventory)
-    except FabfleetError as error:
+        place, settings = known(found)
+    except ValueError as error:
         return [str(error)]
     # What has failed before anybody was told that it began has closed nothing either.
     nothing_began = found.state in ("skipped", "failed")
-    not_held = status_page.take_back(environment, found.incident) if nothing_began else []
+    not_held = status_page.take_back(settings, found.incident) if nothing_began else []
     if found.state == "interrupted" and found.incident:
-        keep_incident(environment.key, found.incident)  # for whoever opens, or finds it open
-    app, said = environment.app, found.why.splitlines() or [""]
+        with suppress(OSError):  # for whoever opens, or finds it open
+            keep_incident(place["key"], found.incident)
+    said = found.why.splitlines() or [""]
     notice = Notice(
-        kind, "scheduled deploy", app.name, environment.name, found.release, found.ref,
-        found.commit, found.who, "together", len(environment.hosts), found.at, ended=time.time(),
-        detail=said[0], next=wish_of(found).again(environment.name),
-        url=app.urls[0] if app.urls else "")
-    return [*not_held, *tell_once(environment, notice)]
+        kind, "scheduled deploy", place["app"], found.env, found.release, found.ref,
+        found.commit, found.who, "together", place["hosts"], found.at, ended=time.time(),
+        detail=said[0], next=wish_of(found).again(found.env), url=place["url"])
+    return [*not_held, *tell_once(settings, notice)]
 
 
 if __name__ == "__main__":

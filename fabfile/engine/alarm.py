@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,18 @@ from fabfile.errors import Refused
 # What a run gets to finish its host's turn, or to put things back, when the machine goes down.
 STOP_SECONDS = 900
 BOOT_SECONDS = 30
+# What Debian's cron takes of a line's command, in letters (its MAX_COMMAND, without line ends).
+LONGEST = 998
+PROCESSES = Path("/proc")
+CRONS = ("cron", "crond", "fcron", "dcron", "bcron-sched")
+CRON_PIDS = ("run/cron*.pid", "var/run/cron*.pid")
 
 
 @dataclass(frozen=True)
 class Alarm:
     """``name`` tells it from others; ``at`` in seconds since the epoch; ``output``: the file that
-    gets what ``argv`` says. ``after`` is started when ``argv`` has ended, however it did; by cron
-    it is not, which starts ``argv`` again."""
+    gets what ``argv`` says. ``after`` is started when ``argv`` has ended, however it did, with the
+    variable EXIT_STATUS; by cron it is not, which starts ``argv`` again."""
 
     name: str
     at: float
@@ -39,8 +45,8 @@ class Alarm:
         """The service of systemd. A line of the shell starts it, so that nothing in it is read as
         one of systemd's specifiers. Where the machine goes down, only the run itself is told: what
         it has started, as rsync, it lets finish."""
-        after = (f"ExecStopPost=/bin/sh -c {_for_systemd(self._line(self.after))}\n"
-                 if self.after else "")
+        after = self._line(self.after, 'EXIT_STATUS="$EXIT_STATUS" ') if self.after else ""
+        after = after and f"ExecStopPost=/bin/sh -c {_for_systemd(after)}\n"
         line = _for_systemd(self.line)
         return (f"[Unit]\nDescription=Fabfleet: {self.name}\nAfter=network-online.target\n"
                 f"Wants=network-online.target\n\n[Service]\nType=oneshot\n"
@@ -68,11 +74,12 @@ class Alarm:
         """The whole shell line."""
         return self._line(self.argv)
 
-    def _line(self, argv: Sequence[str]) -> str:
+    def _line(self, argv: Sequence[str], more: str = "") -> str:
         variables = [f"{name}={value}" for name, value in sorted(self.environment.items())]
-        words = shlex.join(["env", "-i", *variables, *argv])
-        return (f"cd {shlex.quote(self.folder)} && exec {words} </dev/null "
-                f">>{shlex.quote(self.output)} 2>&1")
+        words = f"{shlex.join(['env', '-i', *variables])} {more}{shlex.join(argv)}"
+        # First of all where to speak. A folder that is gone matters only to relative paths.
+        return (f"exec </dev/null >>{shlex.quote(self.output)} 2>&1; "
+                f"cd {shlex.quote(self.folder)} || cd /; exec {words}")
 
 
 def _for_systemd(line: str) -> str:
@@ -93,6 +100,10 @@ def set_alarm(alarm: Alarm) -> str:
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", f"{alarm.name}.timer")
         return f"{alarm.name}.timer of systemd"
+    if len(alarm.crontab) > LONGEST:
+        raise Refused(f"cron: its line for this has {len(alarm.crontab)} letters, and may have "
+                      f"{LONGEST}; {len(alarm.environment.get('PATH', ''))} of them are PATH: say "
+                      f"PATH=/usr/bin:/bin before the command")
     _write_crontab([*_others(_crontab(), alarm.name), alarm.crontab])
     return "cron"
 
@@ -100,9 +111,25 @@ def set_alarm(alarm: Alarm) -> str:
 def refuse_where_none_can_be() -> None:
     if _has_systemd():
         _refuse_without_linger()
-    elif shutil.which("crontab") is None:
+    elif shutil.which("crontab") is None or not _cron_runs():
         raise Refused("neither systemd nor cron runs here, so nothing would start it; schedule it "
                       "on a machine that stays on")
+
+
+def problem(name: str) -> str:
+    """Why nothing will start what was set; "" also where that cannot be known."""
+    try:
+        refuse_where_none_can_be()
+    except Refused as error:
+        return str(error)
+    if _has_systemd():
+        said = _run(_systemctl_line("is-active", f"{name}.timer")).stdout.strip()
+        known = said in ("inactive", "failed", "unknown")
+        return f"{name}.timer of systemd is {said}" if known else ""
+    with suppress(Refused):
+        lines = _crontab()
+        return "its line in the crontab is gone" if _others(lines, name) == lines else ""
+    return ""
 
 
 def take_away(name: str) -> None:
@@ -138,8 +165,12 @@ def _units() -> Path:
     return Path(home, "systemd", "user")
 
 
+def _systemctl_line(*words: str) -> list[str]:
+    return ["systemctl", *([] if _is_root() else ["--user"]), *words]
+
+
 def _systemctl(*words: str) -> None:
-    done = _run(["systemctl", *([] if _is_root() else ["--user"]), *words])
+    done = _run(_systemctl_line(*words))
     if done.returncode:
         raise Refused(f"systemctl {shlex.join(words)}: {done.stderr.strip()}")
 
@@ -152,6 +183,28 @@ def _refuse_without_linger() -> None:
     if asked.stdout.strip() != "yes":
         raise Refused("your timers end when you log out; allow them to stay once: "
                       "sudo loginctl enable-linger \"$USER\"")
+
+
+def _cron_runs() -> bool:
+    """Whether a daemon does; where processes cannot be seen, as on macOS, it is taken to."""
+    if not PROCESSES.is_dir():
+        return True
+    for path in PROCESSES.glob("[0-9]*/comm"):
+        with suppress(OSError):  # one that has ended meanwhile
+            if path.read_text().strip() in CRONS:
+                return True
+    return any(_is_alive(path) for pattern in CRON_PIDS for path in Path("/").glob(pattern))
+
+
+def _is_alive(path: Path) -> bool:
+    """The process of a pid file, which another user's eyes may not see in /proc."""
+    try:
+        os.kill(int(path.read_text()), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _crontab() -> list[str]:

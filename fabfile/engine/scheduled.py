@@ -7,17 +7,17 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fabfile.engine.journal import state_folder
 from fabfile.errors import UsageError
 
-State = Literal["waiting", "started", "finished", "pending", "failed", "skipped", "interrupted",
-                "cancelled"]
+State = Literal["preparing", "waiting", "started", "finished", "pending", "failed", "skipped",
+                "interrupted", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Scheduled:
 
     ``commit`` is what was pinned, ``digest`` the plan that was approved and ``hooks`` that of what
     runs around staging, all when it was scheduled; ``options`` are those of the deploy;
-    ``incident`` is what the status page calls it; ``why`` tells of its ``state``.
+    ``incident`` is what the status page calls it; ``why`` tells of its ``state``, which is
+    ``preparing`` until somebody has agreed. ``kept`` are the values of which a notice consists,
+    and whom it goes to, for when the inventory cannot be read any more; secrets by reference.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Scheduled:
     who: str
     hooks: str = ""
     incident: str = ""
+    kept: Mapping[str, Any] = field(default_factory=dict)
     state: State = "waiting"
     why: str = ""
     started: float = 0

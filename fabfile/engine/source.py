@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from fabfile.engine.cache import cache_folder, made_once
 from fabfile.errors import Refused, UsageError
 from roles.release import ReleaseSettings
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 NEVER_FROM_A_FOLDER = (".git/", "__pycache__/", "*.pyc")
 
 
@@ -37,8 +39,11 @@ class Source:
     origin: str = ""
 
 
-def export(settings: ReleaseSettings, where: str, ref: str | None, worktree: bool) -> Source:
-    """The tree to deploy. ``where`` starts the messages of errors.
+def export(
+    settings: ReleaseSettings, where: str, ref: str | None, worktree: bool, pinned: bool = False
+) -> Source:
+    """The tree to deploy. ``where`` starts the messages of errors. Where ``ref`` is a commit that
+    was ``pinned`` earlier, a work tree beside it does not matter any more.
 
     Raises :class:`UsageError` (ref or folder not found) and :class:`Refused` (a dirty work tree,
     an empty release).
@@ -48,11 +53,12 @@ def export(settings: ReleaseSettings, where: str, ref: str | None, worktree: boo
             raise UsageError(f"--ref, --worktree: {where}.folder is a plain folder without refs")
         return _from_folder(Path(settings.folder).expanduser(), settings.exclude, f"{where}.folder")
     assert settings.repository is not None
-    repository = _repository(settings.repository, f"{where}.repository")
+    repository = _repository(settings.repository, f"{where}.repository", ref)
     if worktree:
         return _from_worktree(repository, settings.exclude)
     commit = _wanted(repository, settings, where, ref)
-    _refuse_dirty(repository, commit)
+    if not pinned:
+        _refuse_dirty(repository, commit)
     return _from_commit(repository, commit, ref or settings.ref, settings)
 
 
@@ -60,7 +66,7 @@ def commit_of(settings: ReleaseSettings, where: str, ref: str | None) -> str:
     """The commit that :func:`export` would take now; none of a plain folder. Raises as it does."""
     if settings.repository is None:
         return ""
-    repository = _repository(settings.repository, f"{where}.repository")
+    repository = _repository(settings.repository, f"{where}.repository", ref)
     return _wanted(repository, settings, where, ref)
 
 
@@ -82,8 +88,9 @@ def git(
     return done.stdout if done.returncode == 0 else ""
 
 
-def _repository(source: str, where: str) -> Path:
-    """A local repository, or a mirror of a remote one brought up to date."""
+def _repository(source: str, where: str, ref: str | None) -> Path:
+    """A local repository, or a mirror of a remote one brought up to date; nobody is asked for a
+    commit that the mirror has."""
     local = Path(source).expanduser()
     if local.is_dir():
         if not git(local, "rev-parse", "--git-dir", check=False):
@@ -95,6 +102,9 @@ def _repository(source: str, where: str) -> Path:
     mirror = cache_folder() / "git" / hashlib.sha256(source.encode()).hexdigest()[:16]
     if not mirror.is_dir():
         made_once("git", mirror.name, lambda new: _clone(source, new, where))
+    if ref and COMMIT.fullmatch(ref) and git(mirror, "rev-parse", "--verify", "--quiet",
+                                             f"{ref}^{{commit}}", check=False):
+        return mirror
     git(mirror, "fetch", "--prune", "--quiet", "origin", "+refs/*:refs/*")
     return mirror
 

@@ -27,9 +27,10 @@ def test_a_moment_in_its_zone() -> None:
 @pytest.mark.parametrize(("text", "said"), [
     ("", 'expected 90m, 2h or a moment such as "2026-12-01 02:00 Europe/London"'),
     ("tomorrow", 'expected 90m, 2h or a moment such as "2026-12-01 02:00 Europe/London"'),
-    ("2001-01-01 00:00", "is over"),
+    ("2001-01-01 00:00 UTC", "is over"),
+    ("2030-01-01 00:00", 'in which time zone? "2030-01-01 00:00 UTC" or "2030-01-01 00:00 Eur'),
     ("2030-01-01 00:00 Mars/Olympus", "Mars/Olympus: no such time zone"),
-    ("2030-13-01 00:00", "no such moment: month must be in 1..12"),
+    ("2030-13-01 00:00 UTC", "no such moment: month must be in 1..12"),
     ("2030-03-31 01:30 Europe/London", "2030-03-31 00:30 UTC or 2030-03-31 01:30 UTC"),
     ("2030-10-27 01:30 Europe/London", "2030-10-27 00:30 UTC or 2030-10-27 01:30 UTC"),
 ])

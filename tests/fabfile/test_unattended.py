@@ -15,12 +15,11 @@ import pytest
 
 from fabfile import approval, schedule, status_page, unattended
 from fabfile.announcing import refuse_untold
-from fabfile.course import Wish
+from fabfile.course import Wish, approvable
 from fabfile.display.notices import Notice
 from fabfile.engine import alarm, scheduled
 from fabfile.engine.journal import left_incident
 from fabfile.engine.scheduled import Scheduled
-from fabfile.environment import Environment
 from fabfile.errors import (
     FabfleetError,
     Failed,
@@ -32,11 +31,17 @@ from fabfile.errors import (
 )
 from fabfile.plan import Plan
 from fabfile.schedule import Asked
+from fabfile.strategies import together
 from roles.hooks import HooksSettings
-from tests.fabfile.fleets import open_fleet
+from roles.notifications import NotificationsSettings
+from tests.fabfile.fleets import make_fleet, open_fleet
 
 NIGHTLY = {"name": "nightly", "zone": "Europe/London", "at": "02:00", "length": "90m",
            "rule": "FREQ=DAILY", "latest_start": "60m"}
+
+
+KEPT = {"app": "shop", "url": "", "hosts": 1, "key": "shop-prod",
+        "notifications": {"slack": {"url": {"env": "HOOK"}}}}
 
 
 class Rig:
@@ -49,10 +54,12 @@ class Rig:
         self.gone: list[str] = []
         self.alarms: list[alarm.Alarm] = []
         self.error: BaseException | None = None
+        self.problem = ""
         self.inventory = str(folder)
         monkeypatch.setattr(unattended, "carry_out", self.carry_out)
         monkeypatch.setattr(unattended, "tell_once", self.tell_once)
         monkeypatch.setattr(alarm, "take_away", self.gone.append)
+        monkeypatch.setattr(alarm, "problem", lambda name: self.problem)
         open_fleet(folder, ("web1",), maintenance={"windows": [NIGHTLY]})
 
     def carry_out(self, wish: Wish) -> None:
@@ -67,7 +74,8 @@ class Rig:
         self.alarms.append(found)
         return "cron"
 
-    def tell_once(self, environment: Environment, notice: Notice) -> list[str]:
+    def tell_once(self, settings: NotificationsSettings, notice: Notice) -> list[str]:
+        self.settings = settings
         self.told.append(notice)
         return []
 
@@ -76,7 +84,7 @@ class Rig:
         found = Scheduled(
             id="x", env="prod", inventory=self.inventory, zone="UTC", at=now, latest=now + 60,
             commit="c0ffee", ref="v2", release="r2", digest="d" * 64, hooks="h" * 64,
-            who="eve@desk",
+            who="eve@desk", kept=KEPT,
             options={"accept_risk": ["a.b"], "approved_plan": "", "outside_window": False})
         scheduled.write(replace(found, **values))
         return scheduled.read("x")
@@ -141,10 +149,49 @@ def test_a_process_that_was_killed_is_told_when_it_has_ended(rig: Rig) -> None:
     assert (rig.state[0], [each.kind for each in rig.told]) == ("interrupted", ["failed"])
 
 
-@pytest.mark.parametrize("state", ["waiting", "finished", "failed"])
-def test_what_has_ended_well_or_did_not_begin_is_left_alone(rig: Rig, state: str) -> None:
+@pytest.mark.parametrize(("state", "status"), [
+    ("waiting", "0"), ("finished", "0"), ("failed", "1"), ("cancelled", "TERM")])
+def test_what_has_ended_well_or_did_not_begin_is_left_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, state: str, status: str
+) -> None:
+    monkeypatch.setenv("EXIT_STATUS", status)
     assert unattended.ended(rig.put(state=state)) == 0
     assert (rig.wishes, rig.state, rig.told, rig.gone) == ([], (state, ""), [], [])
+
+
+@pytest.mark.parametrize("status", ["1", "KILL"])
+def test_a_process_that_could_not_even_begin_is_told(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setenv("EXIT_STATUS", status)
+    assert unattended.ended(rig.put()) == 0
+    assert (rig.state[0], [each.kind for each in rig.told]) == ("skipped", ["skipped"])
+    assert rig.state[1].startswith("its process ended before it began anything; what it said")
+
+
+def test_a_boot_just_before_its_time_waits_for_it(rig: Rig) -> None:
+    """An alarm that comes while the boot's process still runs would start nothing."""
+    at = time.time() + 0.5
+    assert unattended.run(rig.put(at=at, latest=at + 60)) == 0
+    assert rig.state[0] == "finished"
+    assert time.time() >= at
+
+
+def test_a_full_disk_is_told_before_anything_begins(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.put()
+
+    def full(found: Scheduled) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scheduled, "write", full)
+    assert unattended.main(["run", "x"]) == 0
+    assert rig.wishes == []
+    assert [(each.kind, each.detail) for each in rig.told] == [
+        ("skipped", "that it begins cannot be kept: [Errno 28] No space left on device")]
+    assert rig.gone == ["fabfleet-x"]
+    assert "No space left on device" in capsys.readouterr().out
 
 
 def test_too_late_it_is_skipped(rig: Rig) -> None:
@@ -181,7 +228,7 @@ def test_what_began_nothing_is_taken_back_from_the_status_page(
 ) -> None:
     back: list[str] = []
 
-    def take_back(_: Environment, incident: str) -> list[str]:
+    def take_back(_: NotificationsSettings, incident: str) -> list[str]:
         back.append(incident)
         return []
 
@@ -212,8 +259,7 @@ def test_what_the_run_has_told_is_not_told_again(rig: Rig) -> None:
 
 def test_what_nobody_foresaw_is_known_too(rig: Rig) -> None:
     rig.error = RuntimeError("boom")
-    with pytest.raises(RuntimeError):
-        unattended.run(rig.put())
+    assert unattended.run(rig.put()) == 1
     assert rig.state == ("failed", "RuntimeError: boom")
     assert [(each.kind, each.detail) for each in rig.told] == [("failed", "RuntimeError: boom")]
 
@@ -221,8 +267,7 @@ def test_what_nobody_foresaw_is_known_too(rig: Rig) -> None:
 def test_what_nobody_foresaw_is_not_told_twice(rig: Rig) -> None:
     rig.error = RuntimeError("boom")
     vars(rig.error)["announced"] = True
-    with pytest.raises(RuntimeError):
-        unattended.run(rig.put())
+    assert unattended.run(rig.put()) == 1
     assert (rig.state[0], rig.told) == ("failed", [])
 
 
@@ -239,9 +284,23 @@ def test_an_alarm_that_cannot_be_taken_away_keeps_nothing_from_being_told(
 
 
 def test_an_inventory_that_cannot_be_read_any_more(rig: Rig) -> None:
+    """Whom it went to when it was scheduled is told."""
     rig.error = UsageError("bad")
     assert unattended.run(rig.put(inventory="/no/such")) == 0
-    assert (rig.state[0], rig.told) == ("skipped", [])
+    (told,) = rig.told
+    assert (rig.state[0], told.kind, told.app, told.hosts) == ("skipped", "skipped", "shop", 1)
+    assert [each.reference().name for each in rig.settings.secrets] == ["HOOK"]
+
+
+def test_what_is_kept_is_what_the_inventory_says(rig: Rig, tmp_path: Path) -> None:
+    notifications = {"slack": {"url": {"env": "HOOK"}}, "timeout": 3}
+    environment = open_fleet(tmp_path, ("web1",), app={"urls": ["https://shop.test"]},
+                             notifications=notifications)
+    assert unattended.kept(environment) == {
+        "app": "shop", "url": "https://shop.test", "hosts": 1, "key": "shop-prod",
+        "notifications": {"slack": {"url": {"env": "HOOK"}}, "timeout": 3}}
+    assert unattended.known(rig.put())[1].timeout == 3
+    assert unattended.known(rig.put(inventory="/no/such"))[1].timeout == 5
 
 
 # --- the approved plan ------------------------------------------------------------------------
@@ -262,6 +321,20 @@ def test_another_plan_is_refused_with_what_differs(tmp_path: Path) -> None:
         found.check([replace(before, strategy="rolling")])
     with pytest.raises(Refused, match="it is release r2 by now: content, dependencies or settings"):
         found.check([replace(before, release="r2")])
+
+
+def test_neither_who_runs_it_nor_which_window_is_open_makes_another_plan(tmp_path: Path) -> None:
+    environment = open_fleet(
+        tmp_path, ("web1",), app={"urls": ["https://shop.test"]},
+        maintenance={"driver": "haproxy", "hosts": ["web1"]})
+    fleet = replace(make_fleet(environment), site=environment.site, who="eve@desk",
+                    until=1796090400)
+    fleet = replace(fleet, deploy=fleet.deploy.model_copy(update={"strategy": "together"}))
+    other = replace(fleet, who="eve@desk2", until=1796097600)
+    made = [approvable(each) for each in (fleet, other)]
+    assert any(stage.name == "close" for plan in made[0] for stage in plan.stages)
+    assert approval.digest(made[0]) == approval.digest(made[1])
+    assert together.plan(fleet) != together.plan(other)  # they stand in what visitors read
 
 
 @pytest.mark.parametrize(("now", "refused"), [
@@ -321,7 +394,7 @@ def ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, str]
 
 TOLD = json.dumps({"commit": "c0ffee", "ref": "v2", "release": "r2", "digest": "e" * 64,
                    "hooks": "f" * 64, "brief": ["plan release"],
-                   "text": "all of it", "closes": True})
+                   "text": "all of it", "closes": True, "kept": KEPT})
 
 
 def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,7 +452,12 @@ def test_who_could_not_be_told_at_night_is_known_by_day(tmp_path: Path) -> None:
     ({"at": "90m", "window": "nightly"}, "--at, --window: say one of them"),
     ({"window": "weekly"}, "--window=weekly: no maintenance window is called so; those that are: "
                            "nightly"),
-    ({"at": "2031-07-01 12:00"}, "--at=2031-07-01 12:00: no maintenance window lets a run begin"),
+    ({"at": "2031-07-01 12:00 UTC"}, "--at=2031-07-01 12:00 UTC: no maintenance window lets a "),
+    ({"at": "2031-07-01 02:59 Europe/London"}, "2031-07-01 02:59 Europe/London: it would have to "
+     "begin within 60 s (latest_start), and an alarm may be later than that; name a time that "
+     "leaves 120 s"),
+    ({"at": "2031-07-01 02:00"}, "--at=2031-07-01 02:00: in which time zone? \"2031-07-01 02:00 "
+     "UTC\" or \"2031-07-01 02:00 Europe/London\""),
     ({"at": "2031-07-01 03:15 Europe/London"}, "--at=2031-07-01 03:15 Europe/London: no"),
     ({"at": "soon"}, "--at=soon: expected 90m"),
 ])
@@ -459,16 +537,59 @@ def test_who_thinks_too_long_schedules_nothing(
 
 
 def test_what_is_cancelled_stays_so_where_its_alarm_cannot_be_taken_away(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(name: str) -> None:
         raise Refused("systemctl disable: no bus")
 
     rig.put()
     monkeypatch.setattr(alarm, "take_away", refuse)
-    with pytest.raises(Refused, match="no bus"):
-        schedule.cancel("x")
+    schedule.cancel("x")
+    assert capsys.readouterr().out == "x: cancelled\nnote: systemctl disable: no bus\n"
     assert rig.state[0] == "cancelled"
+
+
+def test_the_status_page_is_tried_again_when_it_is_cancelled_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the inventory is not needed for it."""
+    answers: list[list[str]] = [["no answer"], []]
+    monkeypatch.setattr(status_page, "take_back", lambda settings, incident: answers.pop(0))
+    rig.put(incident="i1", inventory="/no/such")
+    schedule.cancel("x")
+    assert capsys.readouterr().out == "x: cancelled\nnote: notifications: no answer\n"
+    assert scheduled.read("x").incident == "i1"
+    for _ in range(2):  # the second time there is nothing left to do
+        with pytest.raises(UsageError, match="it is cancelled already"):
+            schedule.cancel("x")
+    assert (answers, scheduled.read("x").incident) == ([], "")
+
+
+def test_what_nobody_has_agreed_to_yet_is_known_as_that(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = rig.put(state="preparing")
+    with scheduled.held(found):
+        schedule.show("", as_json=False)
+        assert "nothing will start it" not in capsys.readouterr().out
+        with pytest.raises(Refused, match="it is about to be scheduled, and waits for an answer"):
+            schedule.cancel("x")
+    schedule.show("", as_json=False)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  whoever was about to schedule it is gone, and nothing will start it",
+        "  to take it away: fab maintenance.cancel --id=x"]
+    assert unattended.run(found) == 0
+    assert rig.wishes == []
+    schedule.cancel("x")
+    assert rig.state[0] == "cancelled"
+
+
+def test_what_nothing_will_start_says_so(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    now = time.time()
+    rig.put(at=now + 60, latest=now + 600)
+    rig.problem = "its line in the crontab is gone"
+    schedule.show("", as_json=False)
+    assert "  nothing will start it: its line in the crontab is gone\n" in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_hides_nothing_else(

@@ -531,10 +531,11 @@ def test_it_is_announced_when_it_is_scheduled(rig: Rig, page: Statuspage) -> Non
     (told,) = page.incidents["inc1"]
     assert (told["status"], seconds(told["scheduled_for"])) == ("scheduled", NOON)
     assert seconds(told["scheduled_until"]) == NOON + UNKNOWN
-    assert take_back(environment, "inc1") == []
+    settings = environment.of(NotificationsSettings, "notifications")
+    assert take_back(settings, "inc1") == []
     assert page.incidents["inc1"][-1]["status"] == "completed"
     assert page.incidents["inc1"][-1]["body"] == NOT_BEGUN
-    assert take_back(environment, "") == []
+    assert take_back(settings, "") == []
 
 
 def test_what_goes_wrong_then_is_only_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

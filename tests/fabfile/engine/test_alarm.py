@@ -23,8 +23,8 @@ FOUND = Alarm("fabfleet-x1", AT, ["/opt/a b/python", "-c", "print('100% $HOME \\
 
 def test_the_whole_line() -> None:
     assert replace(FOUND, argv=["run", "me"]).line == (
-        """cd '/srv/it'"'"'s' && exec env -i 'A=1 2' HOME=/root run me </dev/null """
-        """>>'/var/log/x 1.log' 2>&1""")
+        """exec </dev/null >>'/var/log/x 1.log' 2>&1; cd '/srv/it'"'"'s' || cd /; """
+        """exec env -i 'A=1 2' HOME=/root run me""")
 
 
 def test_the_timer() -> None:
@@ -36,10 +36,10 @@ def test_the_timer() -> None:
 
 def test_the_service_quotes_what_systemd_would_read() -> None:
     (line,) = [line for line in FOUND.service.splitlines() if line.startswith("ExecStart=")]
-    assert line.startswith('ExecStart=/bin/sh -c "cd ')
+    assert line.startswith("ExecStart=/bin/sh -c \"exec </dev/null >>'/var/log/x 1.log' 2>&1; ")
     found = replace(FOUND, after=["/opt/a b/python", "ended"]).service
-    assert "ExecStopPost=/bin/sh -c \"cd '/srv/it'" in found
-    assert " '/opt/a b/python' ended </dev/null >>'/var/log/x 1.log' 2>&1\"\n" in found
+    assert "ExecStopPost=/bin/sh -c \"exec </dev/null >>'/var/log/x 1.log' 2>&1; cd '/" in found
+    assert " EXIT_STATUS=\\\"$$EXIT_STATUS\\\" '/opt/a b/python' ended\"\n" in found
     assert "KillMode=mixed" in FOUND.service.splitlines()
     assert "100%% $$HOME" in line
     assert '\\"\'\\"' in line
@@ -47,7 +47,7 @@ def test_the_service_quotes_what_systemd_would_read() -> None:
 
 def test_cron_looks_at_the_clock_each_minute() -> None:
     line = FOUND.crontab
-    assert line.startswith(r'* * * * * [ "$(date +\%s)" -lt 1796090400 ] || { cd ')
+    assert line.startswith(r'* * * * * [ "$(date +\%s)" -lt 1796090400 ] || { exec </dev/null')
     assert r"100\% " in line
     assert line.endswith(" # fabfleet-x1")
 
@@ -82,6 +82,7 @@ def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     monkeypatch.setattr(alarm, "_has_systemd", lambda: False)
+    monkeypatch.setattr(alarm, "_cron_runs", lambda: True)
     return table
 
 
@@ -110,6 +111,54 @@ def test_a_crontab_that_cannot_be_read_is_not_overwritten(crontab: Path, tmp_pat
     assert crontab.read_text() == "0 4 * * * backup\n"
 
 
+def test_what_cron_would_cut_off_is_refused(crontab: Path) -> None:
+    with pytest.raises(Refused, match="may have 998; 700 of them are PATH: say PATH=/usr/bin:/bin"):
+        alarm.set_alarm(replace(FOUND, environment={"PATH": "/" * 700}, output="/" * 300))
+    assert not crontab.exists()
+
+
+def test_a_line_that_is_gone_starts_nothing(crontab: Path) -> None:
+    crontab.write_text("")
+    assert alarm.problem(FOUND.name) == "its line in the crontab is gone"
+    alarm.set_alarm(FOUND)
+    assert alarm.problem(FOUND.name) == ""
+
+
+def test_a_crontab_without_cron_starts_nothing(
+    crontab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setattr(alarm, "_has_systemd", lambda: False)
+    monkeypatch.setattr(alarm, "PROCESSES", tmp_path)
+    monkeypatch.setattr(alarm, "CRON_PIDS", (f"{tmp_path.relative_to('/')}/*.pid",))
+    for number, name in (("12", "bash"), ("self", "cron")):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "comm").write_text(f"{name}\n")
+    pid = tmp_path / "cron.pid"
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    pid.write_text(f"{ended.pid}\n")
+    with pytest.raises(Refused, match="neither systemd nor cron runs here"):
+        alarm.set_alarm(FOUND)
+    assert "neither systemd nor cron" in alarm.problem(FOUND.name)
+    pid.write_text(f"{os.getpid()}\n")
+    alarm.refuse_where_none_can_be()
+    pid.unlink()
+    (tmp_path / "12" / "comm").write_text("crond\n")
+    alarm.refuse_where_none_can_be()
+
+
+@pytest.mark.parametrize("folder", ["there", "gone"])
+def test_what_it_says_is_kept_also_where_its_folder_is_gone(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "there").mkdir()
+    output = tmp_path / "out"
+    found = replace(FOUND, folder=str(tmp_path / folder), output=str(output), argv=["pwd"])
+    subprocess.run(["sh", "-c", found.line], check=True)
+    where = tmp_path / folder if folder == "there" else "/"
+    assert output.read_text().splitlines()[-1] == str(where)
+
+
 def test_a_line_of_cron_does_what_it_should(tmp_path: Path) -> None:
     """cron hands the line to sh, percent signs without their backslash."""
     output = tmp_path / "out put"
@@ -136,7 +185,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "systemctl"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\nfor last; do :; done\n[ \"${{last%.timer}}\" = \"$last\" ] "
-                       f"|| [ -e {folder}/$last ] || {{ echo no such unit >&2; exit 1; }}\n")
+                       f"|| [ -e {folder}/$last ] || {{ echo inactive; exit 1; }}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     monkeypatch.setattr(alarm, "_has_systemd", lambda: True)
@@ -152,6 +201,12 @@ def test_what_was_half_taken_away_goes_too(units: Path, left: str) -> None:
         (units / f"{FOUND.name}{kind}").unlink()
     alarm.take_away(FOUND.name)
     assert list(units.iterdir()) == []
+
+
+def test_a_timer_that_is_gone_starts_nothing(units: Path) -> None:
+    assert alarm.problem(FOUND.name) == "fabfleet-x1.timer of systemd is inactive"
+    alarm.set_alarm(FOUND)
+    assert alarm.problem(FOUND.name) == ""
 
 
 def test_nothing_of_this_terminal_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,16 @@ def test_the_work_tree_counts_only_where_it_is_what_is_deployed(repository: Path
     assert export(repository, "v1").files == 1
 
 
+def test_beside_a_commit_that_was_pinned_the_work_tree_does_not_matter(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD")
+    put(repository, new="x")
+    settings = ReleaseSettings(repository=str(repository))
+    with pytest.raises(Refused, match="the work tree has changes"):
+        source.export(settings, WHERE, head, worktree=False)
+    found = source.export(settings, WHERE, head, worktree=False, pinned=True)
+    assert (found.commit, paths(found)) == (head, ["manage.py"])
+
+
 def test_many_changes_are_not_all_told(repository: Path) -> None:
     put(repository, **{f"x{number:02}": "" for number in range(13)})
     with pytest.raises(Refused, match=re.escape("\n  ?? x09\n  and 3 more\nCommit or stash")):
@@ -417,6 +427,16 @@ def test_a_remote_repository_is_mirrored_and_brought_up_to_date(
     git(repository, "tag", "-f", "v2")  # nobody should, somebody does
     assert export(url, "v2").commit == third
     assert len(os.listdir(cache / "git")) == 1
+
+
+def test_for_a_commit_that_is_here_nobody_is_asked(repository: Path, tmp_path: Path) -> None:
+    first = export(f"file://{repository}")
+    second = commit(repository, **{"manage.py": "v2\n"})
+    assert export(f"file://{repository}", second).commit == second
+    repository.rename(tmp_path / "away")
+    assert export(f"file://{repository}", first.commit).commit == first.commit
+    with pytest.raises(UsageError, match="git fetch"):
+        export(f"file://{repository}", "a" * 40)
 
 
 def test_a_branch_that_was_deleted_there_is_gone_here(repository: Path) -> None:
