@@ -153,7 +153,7 @@ def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[
         raise
     except (Failed, Interrupted) as error:
         try:
-            closed = closing.look(session.transport, fleet.site)
+            closed, _ = closing.look_partly(session.transport, fleet.site)
         except FabfleetError:
             closed = None  # it was cut off, or nobody answers, which is told already
         else:

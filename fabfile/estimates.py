@@ -15,7 +15,7 @@ REMEMBERED = 5
 # The stages of a plan that stops everything, until nobody is served.
 CLOSING = ("stop-tasks", "close", "stop")
 # What going back consists of, too.
-LAST = ("start", "scheduler-start", "timers", "smoke", "open")
+LAST = ("start", "scheduler-start", "timers", "open")
 
 
 @dataclass(frozen=True)

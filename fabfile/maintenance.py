@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from fabfile.announcing import announcing
 from fabfile.engine import closing
 from fabfile.engine.journal import asked_by, operator
 from fabfile.engine.lock import ago
-from fabfile.errors import Pending, Refused, UsageError
+from fabfile.errors import Pending, Refused, Unavailable, UsageError
 from fabfile.moments import moment
 from fabfile.plan import Plan, Stage, Turn
 from fabfile.session import Session, confirm, connected
@@ -38,7 +39,8 @@ def close(env: str, inventory: str, reason: str, until: str, allow: str, yes: bo
                              f"networks stand in maintenance.allow, for all windows")
         confirm(session.environment, yes)
         why = Reason(reason, operator(), end, allow=addresses)
-        _run(session, "maintenance.on", _closing(session, site, why))
+        _run(session, "maintenance.on", _closing(session, site, why),
+             inventory=inventory, reason=reason, until=until, allow=allow)
         _tell(session, site, closing.look(session.transport, site))
 
 
@@ -46,15 +48,15 @@ def open_again(env: str, inventory: str, yes: bool) -> None:
     """``fab maintenance.off``."""
     with connected(env, inventory) as session:
         site = _site(session)
-        before = closing.look(session.transport, site)
-        if before is None and not _left_stopped(session, site):
+        before, silent = closing.look_partly(session.transport, site)
+        if before is None and not silent and not _left_stopped(session, site):
             session.lines.write(f"{site.url} was open already")
             with announcing(session) as tell:
                 tell.opened()
             return
         confirm(session.environment, yes)
         with announcing(session) as tell:
-            _run(session, "maintenance.off", _opening(session, site))
+            _run(session, "maintenance.off", _opening(session, site), inventory=inventory)
             tell.opened()
         took = session.downtime.seconds
         session.lines.write(f"{site.url} is open" + (
@@ -65,17 +67,21 @@ def show(env: str, inventory: str, as_json: bool) -> None:
     """``fab maintenance.status``: exit 4 while it is closed by a run that did not open it again."""
     with connected(env, inventory, json=as_json) as session:
         site = _site(session)
-        closed = closing.look(session.transport, site)
+        closed, silent = closing.look_partly(session.transport, site)
         if as_json:
-            print(json.dumps({"url": site.url, "closed": asdict(closed) if closed else None},
-                             indent=1, sort_keys=True))
+            print(json.dumps({"url": site.url, "closed": asdict(closed) if closed else None,
+                              "silent": silent}, indent=1, sort_keys=True))
         else:
             _tell(session, site, closed)
+            for each in silent:
+                session.lines.note(each)
         if closed is None and _left_stopped(session, site):
             raise Pending("" if as_json else f"but servers do not run: "
                           f"fab start --env={session.environment.name}")
         if closed and (closed.by_run or not closed.everywhere):
             raise Pending("" if as_json else "the site is closed")
+        if silent:
+            raise Unavailable("" if as_json else "not all hosts in front have answered")
 
 
 def lines(site: Site, closed: Closed | None, environment: str, again: str = "") -> list[str]:
@@ -180,11 +186,13 @@ def _at_once(name: str, steps: tuple[Step, ...]) -> list[Stage]:
     return stages(name, "parallel", [Turn(step.host, (step,)) for step in steps])
 
 
-def _run(session: Session, task: str, found: list[Stage]) -> None:
+def _run(session: Session, task: str, found: list[Stage], **typed: str) -> None:
     environment = session.environment.name
     plan = Plan(task, environment, "", task, tuple(found))
+    words = [f"--{name}={value}" for name, value in typed.items() if value]
+    again = shlex.join(["fab", task, f"--env={environment}", *words])
     with session.run(task) as run:
-        run.execute_or_fail(plan, f"fab {task} --env={environment}")
+        run.execute_or_fail(plan, again)
 
 
 def _tell(session: Session, site: Site, closed: Closed | None) -> None:

@@ -81,10 +81,12 @@ def show_status(env: str, inventory: str, hosts: str | None, as_json: bool) -> N
 def _closed(session: Session) -> Closed | None:
     """How the site is closed, as far as whatever stands in front answers."""
     try:
-        return closing.look(session.transport, closing.site(session.environment))
+        closed, silent = closing.look_partly(session.transport, closing.site(session.environment))
     except Unavailable as error:
-        session.lines.note(str(error))
-        return None
+        closed, silent = None, [str(error)]
+    for each in silent:
+        session.lines.note(each)
+    return closed
 
 
 def _brief(facts: HostFacts) -> dict[str, Any]:

@@ -22,8 +22,9 @@ class Step:
     asked for again after a lost connection. ``judges`` marks a check of the release itself: when
     it fails, nothing that serves was touched and what was staged is taken away again. ``if_well``
     marks a step that, on the way back, only follows steps that went well: a host that is not
-    healthy gets no requests. ``rotation`` marks a step that changes nothing on the host itself, but
-    whether it gets requests.
+    healthy gets no requests. ``apart`` marks a step whose failure keeps only its own host from what
+    follows on the way back, as one of several servers in front of the site. ``rotation`` marks a
+    step that changes nothing on the host itself, but whether it gets requests.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Step:
     resumable: bool = False
     judges: bool = False
     if_well: bool = False
+    apart: bool = False
     rotation: bool = False
 
 

@@ -21,6 +21,8 @@ from roles.maintenance import Closed, Site
 
 # The secret of the way past the page lives in our own environment, and nowhere on our disk.
 VARIABLE = "FABFLEET_MAINTENANCE_PASS"
+WITHOUT = ("to go on without such a host, take it out of maintenance.hosts; to open at the others "
+           "what is closed: fab maintenance.off")
 
 
 def site(environment: Environment) -> Site | None:
@@ -35,8 +37,19 @@ def site(environment: Environment) -> Site | None:
 def look(transport: Transport, found: Site | None) -> Closed | None:
     """How it is closed, or None. Raises :class:`Unavailable` where a host in front gives no answer.
     """
+    closed, silent = look_partly(transport, found)
+    if silent:
+        raise Unavailable("\n".join([*silent, WITHOUT]))
+    return closed
+
+
+def look_partly(transport: Transport, found: Site | None) -> tuple[Closed | None, list[str]]:
+    """(how it is closed, or None, as the hosts say that answer; in words those that do not).
+
+    Raises :class:`Unavailable` where none does.
+    """
     if found is None:
-        return None
+        return None, []
     steps = {step.host: step for step in maintenance.look(found)}
 
     def ask(host: Host) -> Outcome:
@@ -48,11 +61,11 @@ def look(transport: Transport, found: Site | None) -> Closed | None:
     outcomes = everywhere(list(asked), ask)
     silent = [f"{name}: cannot be asked whether the site is closed: {each.reason.strip()}"
               for name, each in outcomes.items() if not each]
-    if silent:
+    if len(silent) == len(asked):
         raise Unavailable("\n".join(silent))
-    told = [json.loads(each.stdout.splitlines()[-1]) for each in outcomes.values()]
+    told = [json.loads(each.stdout.splitlines()[-1]) for each in outcomes.values() if each]
     records = [each for each in told if each["closed"] or _by_run(each["record"])]
-    return _closed(records, len(told)) if records else None
+    return (_closed(records, len(asked)) if records else None), silent
 
 
 def _by_run(record: dict[str, Any] | None) -> bool:

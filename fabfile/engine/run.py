@@ -143,12 +143,14 @@ class Runner:
                for each in result.failures):
             self._tell("note", "what was lost may still run, so nothing is started again")
             return
-        well = True
+        well, ill = True, set[str]()
         for stage, step in steps:
-            if step.if_well and not well:
+            if step.if_well and (not well or step.host in ill):
                 continue
             outcome = self.step(stage, step)
-            well = well and bool(outcome)
+            if not outcome and step.apart:
+                ill.add(step.host)
+            well = well and (bool(outcome) or step.apart)
             if not outcome:
                 result.failures.append(Failure(stage.name, step, outcome, "", None, step.host))
 
@@ -214,16 +216,20 @@ class Runner:
     def _recover(self, stage: Stage, turn: Turn) -> bool:
         self._tell("note", f"{turn.host}: putting it back")
         verdicts: dict[tuple[str, str], bool] = {}
+        ill: set[str] = set()
         for step in turn.recover:
             # Every step of the way back is tried, also after one of them failed. The last of each
             # role is its verdict: where a restart was refused, the old process may well run on.
-            if step.if_well and not all(verdicts.values()):
+            if step.if_well and not (all(verdicts.values()) and step.host not in ill):
                 continue
             outcome = self.step(stage, step)
+            if step.apart:
+                ill |= set() if outcome else {step.host}
+                continue
             verdicts[step.host, step.name.partition(".")[0]] = bool(outcome)
             if outcome.kind is Kind.UNREACHABLE:
                 break
-        return all(verdicts.values())
+        return all(verdicts.values()) and not ill
 
     def _diagnose(self, step: Step) -> str:
         texts = [self._act(step, action, "", "").stdout for action in step.diagnose]

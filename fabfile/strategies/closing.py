@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile.errors import Refused
@@ -27,15 +26,15 @@ def close_stage(fleet: Fleet) -> list[Stage]:
         raise Refused(f"{where}: {', '.join(both)}: the Apache that would show the page is the one "
                       f"that is stopped (wsgi.server is mod_wsgi); let what stands in front of it "
                       f"show the page; nothing that serves was changed")
-    return _stages("close", maintenance.close(fleet.site, _why(fleet)))
+    turns = tuple(Turn(step.host, (step,))
+                  for step in maintenance.close(fleet.site, _why(fleet)))
+    return [Stage("close", "parallel", turns)] if turns else []
 
 
 def open_stages(fleet: Fleet) -> list[Stage]:
-    """Asked past the page first: nobody sees a site that does not answer well."""
-    if fleet.site is None or _by_hand(fleet):
-        return []
-    return [*_stages("smoke", maintenance.smoke(fleet.site)),
-            *_stages("open", maintenance.open_again(fleet.site))]
+    """Each host in front by itself, so that one that is dead keeps no other closed."""
+    turns = tuple(Turn(steps[0].host, steps) for steps in _opening(fleet))
+    return [Stage("open", "parallel", turns)] if turns else []
 
 
 def left_closed(fleet: Fleet) -> list[Stage]:
@@ -45,10 +44,16 @@ def left_closed(fleet: Fleet) -> list[Stage]:
 
 def way_open(fleet: Fleet) -> tuple[Step, ...]:
     """The steps that open it when nothing was changed; only where all before them went well."""
+    return tuple(replace(step, if_well=True, apart=True)
+                 for steps in _opening(fleet) for step in steps)
+
+
+def _opening(fleet: Fleet) -> list[tuple[Step, ...]]:
+    """Of each host. Asked past the page first: nobody sees a site that does not answer well."""
     if fleet.site is None or _by_hand(fleet):
-        return ()
-    steps = (*maintenance.smoke(fleet.site), *maintenance.open_again(fleet.site))
-    return tuple(replace(step, if_well=True) for step in steps)
+        return []
+    asked = {step.host: (step,) for step in maintenance.smoke(fleet.site)}
+    return [(*asked.get(step.host, ()), step) for step in maintenance.open_again(fleet.site)]
 
 
 def quiet(fleet: Fleet, target: Target) -> tuple[Step, ...]:
@@ -86,8 +91,3 @@ def _why(fleet: Fleet) -> maintenance.Reason:
 
 def _by_hand(fleet: Fleet) -> bool:
     return fleet.closed is not None and not fleet.closed.by_run
-
-
-def _stages(name: str, steps: Sequence[Step]) -> list[Stage]:
-    turns = tuple(Turn(step.host, (step,)) for step in steps)
-    return [Stage(name, "parallel", turns)] if turns else []

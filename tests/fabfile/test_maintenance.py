@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,16 @@ from typing import Any
 
 import pytest
 
+from fabfile import typed
 from fabfile.display.lines import Lines
 from fabfile.engine import closing
 from fabfile.engine.fleet import FleetTransport
-from fabfile.errors import UsageError
-from fabfile.maintenance import _addresses, close, lines, open_again
+from fabfile.engine.outcome import Kind, Outcome
+from fabfile.errors import Pending, Unavailable, UsageError
+from fabfile.maintenance import _addresses, close, lines, open_again, show
 from fabfile.plan import Stage
 from fabfile.session import Session
+from inventories.model import Host
 from roles.maintenance import Closed, MaintenanceSettings, Site
 from roles.role import HostFacts
 from tests.fabfile.fleets import OLD, UNIT, open_fleet, ready
@@ -86,10 +90,104 @@ def test_networks_only_where_they_would_count(
                       Lines(sys.stdout))
 
     monkeypatch.setattr("fabfile.maintenance.connected", connected)
-    monkeypatch.setattr("fabfile.maintenance._run", lambda *_: None)
+    monkeypatch.setattr("fabfile.maintenance._run", lambda *_, **typed: None)
     monkeypatch.setattr(closing, "look", lambda *_: None)
     with pytest.raises(UsageError, match=r"--allow=") if refused else nullcontext():
         close("prod", "", "disks", "", "198.51.100.0/24", True)
+
+
+# --- one host in front that is dead ---------------------------------------------------------------
+
+
+class Front:
+    """Two hosts in front of the site, of which some are dead."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.environment = open_fleet(
+            folder, ("web1",), proxies=["lb1", "lb2"], maintenance={"driver": "haproxy"},
+            app={"name": "shop", "urls": ["https://shop.test/"]})
+        self.dead = {"lb2"}
+        self.closed = True
+        self.ran: list[dict[str, str]] = []
+
+        @contextmanager
+        def connected(*_: Any, **typed: Any) -> Iterator[Session]:
+            yield Session(self.environment, self.environment.hosts, FleetTransport((), "prod"),
+                          Lines(sys.stdout))
+
+        monkeypatch.setattr("fabfile.maintenance.connected", connected)
+        monkeypatch.setattr("fabfile.maintenance._run",
+                            lambda *words, **typed: self.ran.append(typed))
+        monkeypatch.setattr("fabfile.engine.asking.ask", self.ask)
+        monkeypatch.setattr(typed, "again", lambda _: "fab deploy --env=prod --ref=v2")
+
+    def ask(self, transport: Any, host: Host, action: Any, timeout: float) -> Outcome:
+        if host.name in self.dead:
+            return Outcome(host.name, Kind.UNREACHABLE, message="no route")
+        record = {"since": time.time(), "reason": "Release r2", "who": "eve@desk", "by_run": True,
+                  "until": 0, "run": "r1", "pass": ""} if self.closed else None
+        told = json.dumps({"closed": self.closed, "shown": self.closed, "record": record})
+        return Outcome(host.name, Kind.OK, stdout=f"{told}\n")
+
+    def look(self) -> Closed | None:
+        return closing.look(FleetTransport((), "prod"), self.environment.site)
+
+
+@pytest.fixture
+def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Front:
+    return Front(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_one_that_is_dead_keeps_nobody_from_opening_the_others(front: Front, closed: bool) -> None:
+    """Also where those are open: what the dead one would say is not known."""
+    front.closed = closed
+    open_again("prod", "there", yes=True)
+    assert front.ran == [{"inventory": "there"}]
+
+
+def test_one_that_is_dead_hides_no_way_out(
+    front: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Pending, match="the site is closed"):
+        show("prod", "", as_json=False)
+    told = capsys.readouterr().out
+    assert "NOT ALL hosts in front show the page" in told
+    assert "fab deploy --env=prod --ref=v2" in told
+    assert "lb2: cannot be asked whether the site is closed: no route" in told
+
+
+def test_what_is_open_as_far_as_anybody_says_is_not_ok(
+    front: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    front.closed = False
+    with pytest.raises(Unavailable, match="not all hosts in front have answered"):
+        show("prod", "", as_json=False)
+    capsys.readouterr()
+    with pytest.raises(Unavailable):
+        show("prod", "", as_json=True)
+    (line,) = json.loads(capsys.readouterr().out)["silent"]
+    assert line.startswith("lb2: cannot be asked")
+
+
+def test_where_all_are_dead_nothing_is_known(front: Front) -> None:
+    front.dead = {"lb1", "lb2"}
+    with pytest.raises(Unavailable, match="lb1: cannot be asked whether the site is closed"):
+        show("prod", "", as_json=False)
+    with pytest.raises(Unavailable, match="lb1: cannot be asked whether the site is closed"):
+        open_again("prod", "", yes=True)
+
+
+def test_a_deploy_needs_all_of_them(front: Front) -> None:
+    with pytest.raises(Unavailable, match=r"lb2: cannot be asked .*\n.*fab maintenance\.off"):
+        front.look()
+
+
+def test_what_is_typed_again_is_whole(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    front.dead = set()
+    close("prod", "there", "new disks", "2h", "192.0.2.7", True)
+    assert front.ran == [{"inventory": "there", "reason": "new disks", "until": "2h",
+                          "allow": "192.0.2.7"}]
 
 
 # --- our stand-in ---------------------------------------------------------------------------------
@@ -113,8 +211,9 @@ def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
 
         monkeypatch.setattr(Session, "probe", lambda _: session.facts)
         monkeypatch.setattr("fabfile.maintenance.connected", connected)
-        monkeypatch.setattr("fabfile.maintenance._run", lambda *words: ran.extend(words[2]))
-        monkeypatch.setattr(closing, "look", lambda *_: None)
+        monkeypatch.setattr("fabfile.maintenance._run",
+                            lambda *words, **typed: ran.extend(words[2]))
+        monkeypatch.setattr(closing, "look_partly", lambda *_: (None, []))
         task("prod", "", *words)
         return ran
 

@@ -89,7 +89,7 @@ def test_a_whole_maintenance_under_load(on_v1: Fleet) -> None:
     assert status(on_v1) is None
     names = [each["stage"] for each in on_v1.journal() if each["event"] == "stage"]
     assert names == ["stage", "stop-tasks", "close", "stop", "migrate", "switch", "start", "timers",
-                     "smoke", "open", "finish"]
+                     "open", "finish"]
 
 
 @pytest.mark.soak

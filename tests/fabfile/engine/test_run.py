@@ -245,6 +245,33 @@ def test_a_host_that_stays_in_rotation_is_not_touched(rig: Rig) -> None:
     assert [(each.turn, each.recovered) for each in result.failures] == [("web1", True)]
 
 
+AHEAD = tuple(step(host, name, if_well=True, apart=True)
+              for host in ("web2", "web3") for name in ("smoke", "open"))
+
+
+@pytest.mark.parametrize(("broken", "opened"), [
+    (("web2", "smoke"), {"web2": ["smoke"], "web3": ["smoke", "open"]}),
+    (("web3", "open"), {"web2": ["smoke", "open"], "web3": ["smoke", "open"]}),
+    (("web1", "a.old"), {"web2": [], "web3": []}),
+])
+@pytest.mark.parametrize("way", ["resume", "recover"])
+def test_what_is_dead_in_front_keeps_nothing_else_closed(
+    rig: Rig, broken: tuple[str, str], opened: dict[str, list[str]], way: str
+) -> None:
+    """But where the site itself did not get well, nobody opens it."""
+    back = (step("web1", "a.old"), *AHEAD)
+    rig.fails(*broken, Kind.UNREACHABLE)
+    rig.fails("web1", "restart")
+    plain = stage("roll", "parallel", "restart", hosts=("web1",))
+    if way == "resume":
+        result = rig.execute(replace(plain, resume=back))
+        assert [each.step.name for each in result.failures] == ["restart", broken[1]]
+    else:
+        result = rig.execute(replace(plain, turns=(replace(plain.turns[0], recover=back),)))
+        assert [each.recovered for each in result.failures] == [False]
+    assert {host: done(rig, host) for host in opened} == opened
+
+
 def test_nothing_was_done_so_nothing_goes_back(rig: Rig) -> None:
     rig.fails("web3", "out")
     steps = (step("web3", "out", rotation=True), step("web1", "restart"))

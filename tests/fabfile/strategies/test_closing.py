@@ -46,7 +46,10 @@ def fleet_of(environment: Environment, *facts: HostFacts, closed: Closed | None 
 def test_the_page_stands_around_all_that_is_stopped(environment: Environment) -> None:
     plan = together.plan(fleet_of(environment, pending=("shop.0002_stock",)))
     assert names(plan) == ["stop-tasks", "close", "stop", "migrate", "switch", "start", "timers",
-                           "smoke", "open", "finish"]
+                           "open", "finish"]
+    assert [(turn.host, [step.name for step in turn.steps])
+            for turn in stage_of(plan, "open").turns] == [
+        (lb, ["maintenance.smoke", "maintenance.open"]) for lb in ("lb1", "lb2")]
     assert outline(plan)[1] == (
         "close", "parallel", [(lb, ["maintenance.close"]) for lb in ("lb1", "lb2")])
     (action,) = stage_of(plan, "close").turns[0].steps[0].actions
@@ -91,13 +94,13 @@ def test_until_something_is_migrated_all_of_it_is_taken_back(environment: Enviro
     expected = [
         *((name, host) for host in ALL
           for name in ("wsgi.start", "wsgi.health", "timers.resume")),
-        *(("maintenance.smoke", lb) for lb in ("lb1", "lb2")),
-        *(("maintenance.open", lb) for lb in ("lb1", "lb2")),
+        *((f"maintenance.{name}", lb) for lb in ("lb1", "lb2") for name in ("smoke", "open")),
     ]
     for name in ("stop-tasks", "close", "stop"):
         resume = stage_of(plan, name).resume
         assert resume is not None
         assert [(step.name, step.host) for step in resume] == expected
+        assert [(step.if_well, step.apart) for step in resume[-4:]] == [(True, True)] * 4
     (turn,) = stage_of(plan, "migrate").turns
     assert [(step.name, step.host) for step in turn.recover] == [
         ("migrations.untouched", "web1"), *expected]
@@ -111,7 +114,7 @@ def test_what_a_person_closed_is_not_opened(environment: Environment) -> None:
 
 
 @pytest.mark.parametrize(("closed", "stages"), [
-    (BY_RUN, ["confirm", "smoke", "open", "finish"]),
+    (BY_RUN, ["confirm", "open", "finish"]),
     (BY_HAND, ["confirm", "finish"]),
     (None, ["confirm", "finish"]),
 ])
@@ -125,8 +128,8 @@ def test_any_deploy_opens_what_a_dead_run_left_closed(
 
 def test_without_a_smoke_test_it_is_opened_at_once(tmp_path: Path) -> None:
     plan = together.plan(fleet_of(opened(tmp_path, smoke="")))
-    assert "smoke" not in names(plan)
-    assert "open" in names(plan)
+    assert [[step.name for step in turn.steps] for turn in stage_of(plan, "open").turns] == [
+        ["maintenance.open"]] * 2
 
 
 def test_a_stand_in_takes_each_servers_place(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_behind_a_page_all_go_back_whichever_host_does_not_start(environment: En
     """Or the page would stay, though nothing was migrated."""
     turns = stage_of(together.plan(fleet_of(environment)), "start").turns
     assert [[step.name for step in turn.recover][-4:] for turn in turns] == [
-        ["maintenance.smoke"] * 2 + ["maintenance.open"] * 2] * 2
+        ["maintenance.smoke", "maintenance.open"] * 2] * 2
     assert {step.host for turn in turns for step in turn.recover} == {*ALL, "lb1", "lb2"}
 
 
