@@ -8,8 +8,9 @@ from roles.role import Target
 
 SYSTEMCTL = "/usr/bin/systemctl"
 # A unit with Restart=always and no start limit, as ours are, fails only where it was told to stop
-# and did not end well; one that crashes is started again (systemd.service(5)).
-ENDED = frozenset({"inactive", "failed"})
+# and did not end well; one that crashes is started again (systemd.service(5)). One that is
+# deactivating was told so, and may have tasks to finish.
+TOLD_TO_STOP = frozenset({"inactive", "failed", "deactivating"})
 
 
 def path(unit: str) -> str:

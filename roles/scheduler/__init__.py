@@ -111,7 +111,7 @@ class Scheduler(Role):
 
     def off(self, target: Target) -> Iterable[str]:
         state = target.facts.services.get(unit(target.of(AppSettings, "app")))
-        if applies(target) and NAME in target.facts.commands and state in units.ENDED:
+        if applies(target) and NAME in target.facts.commands and state in units.TOLD_TO_STOP:
             yield NAME
 
     def setup(self, target: Target) -> Setup:

@@ -21,7 +21,7 @@ from roles.launch import interpreter, launch_as_service
 from roles.role import Role, Setup, Step, Target
 from roles.settings import Settings
 from roles.templates import render
-from roles.units import ENDED
+from roles.units import TOLD_TO_STOP
 
 POOL = re.compile(r"[a-z][a-z0-9_]{0,30}")
 # Imports what a worker imports when it starts, tasks included.
@@ -151,7 +151,7 @@ class Workers(Role):
         if not applies(target):
             return
         there = {instance(unit)[0] for unit, state in target.facts.services.items()
-                 if "@" in unit and state not in ENDED}
+                 if "@" in unit and state not in TOLD_TO_STOP}
         for pool in target.of(WorkersSettings, "workers").kinds:
             if named(pool) in target.facts.commands and prefix(target) + pool not in there:
                 yield named(pool)

@@ -324,6 +324,7 @@ def starts(fleet: Fleet) -> list[str]:
 @pytest.mark.parametrize(("facts", "off", "started"), [
     ({"services": {SCHEDULER: "inactive"}}, ["scheduler"], False),
     ({"services": {SCHEDULER: "failed"}}, ["scheduler"], False),
+    ({"services": {SCHEDULER: "deactivating"}}, ["scheduler"], False),
     ({"services": {SCHEDULER: "active"}}, [], True),
     ({"services": {SCHEDULER: "inactive"}, "commands": ()}, [], True),
     ({"services": {SCHEDULER: "inactive"}, "paused": {"off": [], "timers": []}}, [], True),
@@ -353,8 +354,8 @@ def test_a_pool_of_which_no_worker_is_left_stays_off(tmp_path: Path) -> None:
     plan = together.plan(make_fleet(environment, facts))
     (step,) = [step for name, step in plan.steps() if step.name == "workers.start"]
     assert arguments(step.actions[0])["pools"] == ["mail"]
-    failed = {f"shop-worker-mail@{OLD}.service": "failed"}
-    for services in ({}, failed):
+    told = [{f"shop-worker-mail@{OLD}.service": state} for state in ("failed", "deactivating")]
+    for services in ({}, *told):
         idle = together.plan(make_fleet(environment, replace(facts, services=services)))
         assert "workers.start" not in [step.name for _, step in idle.steps()]
         fails = stage_of(idle, "start").turns[0].recover
