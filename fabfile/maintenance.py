@@ -92,6 +92,8 @@ def lines(site: Site, closed: Closed | None, environment: str, again: str = "") 
     by = f"run {closed.run}" if closed.by_run else "hand"
     found = [(f"{site.url} is closed since {since} ({ago(closed.since)} ago), by "
               f"{by} of {closed.who}: {closed.reason or 'no reason given'}")]
+    if closed.told:
+        found.append(f"  visitors are told: {closed.told}")
     if closed.until:
         found.append(f"  expected to be open by "
                      f"{datetime.fromtimestamp(closed.until, UTC):%Y-%m-%d %H:%M} UTC")

@@ -81,4 +81,4 @@ def _closed(told: list[dict[str, Any]], hosts: int) -> Closed:
         "run": "", "pass": ""}
     whole = len(told) == hosts and all(each["closed"] and each["shown"] for each in told)
     return Closed(record["since"], record["reason"], record["who"], record["by_run"],
-                  record["until"], record["run"], record["pass"], whole)
+                  record["until"], record["run"], record["pass"], whole, record.get("told", ""))

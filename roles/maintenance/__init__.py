@@ -163,7 +163,8 @@ class Reason:
 @dataclass(frozen=True)
 class Closed:
     """How the hosts in front are closed: ``since`` in seconds since the epoch; ``by_run``: a deploy
-    did it, which opens it again; ``everywhere``: all of them are, and show the page."""
+    did it, which opens it again; ``told``: what a person has told visitors since; ``everywhere``:
+    all of them are, and show the page."""
 
     since: float
     reason: str
@@ -173,6 +174,7 @@ class Closed:
     run: str = ""
     secret: str = ""
     everywhere: bool = True
+    told: str = ""
 
 
 def close(site: Site, why: Reason) -> tuple[Step, ...]:

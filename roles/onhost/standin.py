@@ -38,10 +38,14 @@ def record():
 
 
 def note():
-    """What was closed before keeps its beginning."""
-    old = record() if runs() else None
-    new = {"since": time.time(), "pass": "", **(old or {}), **ARGUMENTS["record"],
-           "run": ARGUMENTS["run"]}
+    """What was closed before keeps its beginning, and what a run has left closed stays that run's,
+    whatever a person tells visitors meanwhile."""
+    old, told = (record() if runs() else None), ARGUMENTS["record"]
+    if old and old["by_run"] and not told["by_run"]:
+        new = {**old, "until": told["until"], "told": told["reason"]}
+    else:
+        new = {"since": time.time(), "pass": "", **(old or {}), "told": "", **told,
+               "run": ARGUMENTS["run"]}
     draft = os.path.join(ARGUMENTS["folder"], "stand-in.json.new")
     with open(draft, "w", encoding="utf-8") as file:
         json.dump(new, file)

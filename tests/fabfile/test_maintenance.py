@@ -59,6 +59,14 @@ def test_closed_by_a_run_that_is_gone_and_not_everywhere() -> None:
                          "fab maintenance.off --env=prod")
 
 
+def test_what_a_person_tells_visitors_of_what_a_run_left_closed() -> None:
+    found = lines(SITE, replace(CLOSED, by_run=True, reason="Release r2", told="back at six"),
+                  "prod")
+    assert found[0].endswith("of eve@desk: Release r2")
+    assert found[1] == "  visitors are told: back at six"
+    assert "  ways out:" in found
+
+
 def test_closed_by_a_rollback_that_is_gone() -> None:
     """To go back once more would lead to the newer code, on a database that lacks what it needs."""
     found = lines(SITE, replace(CLOSED, by_run=True, reason="Back to release r1"), "prod")

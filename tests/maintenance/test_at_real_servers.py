@@ -122,6 +122,23 @@ def test_what_a_person_closed_stays_theirs(front: Front) -> None:
     assert "by hand" in front.get().body
 
 
+def test_what_a_run_left_closed_stays_its_own_whatever_a_person_tells(front: Front) -> None:
+    """Or the same deploy once more would take it for closed by hand, and not open it."""
+    front.close("Release r2", run=True)
+    first = front.look().answer["record"]
+    front.close("back at six", until=1_800_000_000)
+    record = front.look().answer["record"]
+    assert record == {**first, "told": "back at six", "until": 1_800_000_000}
+    assert (record["by_run"], record["reason"]) == (True, "Release r2")
+    assert "back at six" in front.get().body
+    assert json.loads(front.get("/api/").body)["reason"] == "back at six"
+    assert "15 January 2027, 08:00 UTC" in front.get().body
+    front.close("Release r3", run=True)
+    record = front.look().answer["record"]
+    assert (record["reason"], record["told"]) == ("Release r3", "")
+    assert "back at six" not in front.get().body
+
+
 def test_the_smoke_test_goes_past_the_page(front: Front) -> None:
     front.close()
     assert front.smoke().exit == 0

@@ -70,9 +70,13 @@ def read_record(folder):
 
 
 def new_record(arguments, old):
-    """The record to be written: what was closed before keeps its beginning and its secret."""
+    """The record to be written: what was closed before keeps its beginning and its secret, and what
+    a run has left closed stays that run's, whatever a person tells visitors meanwhile."""
+    record = arguments["record"]
+    if old is not None and old["by_run"] and not record["by_run"]:
+        return {**old, "until": record["until"], "told": record["reason"]}
     first = {"since": time.time(), "pass": (arguments.get("files") or {}).get("pass", b"").decode()}
-    return {**(old or first), **arguments["record"], "run": arguments["run"]}
+    return {**(old or first), "told": "", **record, "run": arguments["run"]}
 
 
 def visit(arguments, path="/", secret=""):

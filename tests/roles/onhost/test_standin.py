@@ -79,13 +79,20 @@ def test_started_and_stopped_twice(standin: StandIn) -> None:
     standin.tell("start")
     first = (standin.folder / "stand-in.pid").read_text()
     since = standin.tell("look").answer["record"]["since"]
-    told = standin.tell("start", record={"reason": "more", "who": "bob@desk"}).answer["record"]
-    assert told == {"reason": "more", "who": "bob@desk", "run": "r1", "pass": "", "since": since,
-                    "until": 0, "by_run": True}
+    more = {"reason": "more", "who": "bob@desk", "until": 0, "by_run": True}
+    told = standin.tell("start", record=more).answer["record"]
+    assert told == {**more, "run": "r1", "pass": "", "since": since, "told": ""}
     assert (standin.folder / "stand-in.pid").read_text() == first
     assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
     assert not standin.listens()
     assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
+
+
+def test_what_a_run_left_closed_stays_its_own_whatever_a_person_tells(standin: StandIn) -> None:
+    first = standin.tell("start").answer["record"]
+    words = {"reason": "back at six", "who": "bob@desk", "until": 9, "by_run": False}
+    assert standin.tell("start", record=words, run="r2").answer["record"] == {
+        **first, "told": "back at six", "until": 9}
 
 
 def test_whoever_looks_is_not_taken_for_it(standin: StandIn) -> None:
