@@ -47,12 +47,19 @@ def render_page(settings: MaintenanceSettings, reason: str, until: float) -> tup
     except TemplateError as error:
         raise UsageError(f"maintenance.template: {path}: {error}") from None
     html = re.sub(r"\s*\n\s*", " ", html).strip()
-    if len(html.encode()) > LONGEST:
-        raise UsageError(f"maintenance.template: {path}: {len(html.encode())} bytes; a page may "
-                         f"have {LONGEST}, as balancers keep it in memory")
-    data = {"error": "maintenance", "title": settings.title, "detail": settings.text,
-            "reason": reason, "until": told["until"] or None}
-    return html, json.dumps(data)
+    data = json.dumps({
+        "error": "maintenance", "title": settings.title, "detail": settings.text,
+        "reason": reason, "until": told["until"] or None}, ensure_ascii=False)
+    _short_enough(f"maintenance.template: {path}: a page", html)
+    _short_enough("maintenance.text: an answer in JSON", data)
+    return html, data
+
+
+def _short_enough(where: str, text: str) -> None:
+    size = len(text.encode())
+    if size > LONGEST:
+        raise UsageError(f"{where} may have {LONGEST} bytes, as balancers keep it in memory; this "
+                         f"one has {size}")
 
 
 def _moment(seconds: float) -> datetime:

@@ -162,6 +162,34 @@ def test_a_haproxy_that_knows_no_such_map_leaves_no_record(haproxy: Front, tmp_p
     assert done.exit == 1
     assert "does HAProxy's configuration hold what" in done.err
     assert haproxy.look().answer == {"shown": False, "closed": False, "record": None}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_haproxy_refuses_leaves_its_files_as_they_were(
+    haproxy: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its next reload closed the site, and nothing would tell why."""
+    monkeypatch.setattr("roles.maintenance.page.LONGEST", 100_000)
+    done = haproxy.close("x" * 20_000, allow=("198.51.100.7",))
+    assert done.exit == 1
+    assert "tune.bufsize" in done.err
+    assert "fab hosts.setup" not in done.err
+    maps = [haproxy.state / name for name in ("closed.map", "allowed.map")]
+    assert [each.read_text() for each in maps] == ["", ""]
+    assert haproxy.look().answer == {"shown": False, "closed": False, "record": None}
+    haproxy.close("new shelves")
+    before = [each.read_text() for each in maps]
+    assert haproxy.close("x" * 20_000, allow=("198.51.100.7",)).exit == 1
+    assert [each.read_text() for each in maps] == before
+    assert haproxy.look().answer["record"]["reason"] == "new shelves"
+    assert "new shelves" in haproxy.get().body
+
+
+def test_a_socket_that_is_not_there(haproxy: Front, tmp_path: Path) -> None:
+    settings = haproxy.site.settings.model_copy(update={"socket": str(tmp_path / "none")})
+    haproxy.site = replace(haproxy.site, settings=settings)
+    assert haproxy.close().err == (f"{tmp_path}/none: HAProxy's socket: No such file or directory "
+                                   f"(`fab hosts.setup` lets this user in)\n")
 
 
 def test_a_record_of_what_is_closed_no_more_tells_nothing_of_now(front: Front) -> None:
@@ -205,5 +233,6 @@ def test_the_longest_page_there_may_be_and_letters_of_all_kinds(
     own.write_text(f"{text}{'x' * (LONGEST - len(text.encode()))}")
     settings = front.site.settings.model_copy(update={"template": str(own)})
     front.site = replace(front.site, settings=settings)
-    assert (front.close("a\nb").exit, front.get().body) == (0, own.read_text())
-    assert json.loads(front.get("/api/").body)["reason"] == "a\nb"
+    reason = f"a\nb %[str(x)] \\ \"'{'Ж' * 5_850}"
+    assert (front.close(reason).exit, front.get().body) == (0, own.read_text())
+    assert json.loads(front.get("/api/").body)["reason"] == reason

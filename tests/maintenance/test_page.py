@@ -61,7 +61,8 @@ def test_a_template_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "said"), [
     ("{{ tittle }}", "'tittle' is undefined"),
     ("{% if %}", "Expected an expression"),
-    ("x" * (LONGEST + 1), f"{LONGEST + 1} bytes; a page may have {LONGEST}"),
+    ("x" * (LONGEST + 1), f"a page may have {LONGEST} bytes, as balancers keep it in memory; this "
+     f"one has {LONGEST + 1}"),
 ])
 def test_a_template_that_is_wrong(tmp_path: Path, content: str, said: str) -> None:
     own = tmp_path / "page.html"
@@ -70,6 +71,16 @@ def test_a_template_that_is_wrong(tmp_path: Path, content: str, said: str) -> No
         render_page(settings(template=str(own)), "", 0)
     assert str(refused.value).startswith(f"maintenance.template: {own}: ")
     assert said in str(refused.value)
+
+
+def test_what_programs_read_has_its_own_limit(tmp_path: Path) -> None:
+    own = tmp_path / "page.html"
+    own.write_text("soon")
+    longest = settings(template=str(own), text="Ж" * 5_900)
+    assert len(render_page(longest, "", 0)[1].encode()) <= LONGEST
+    with pytest.raises(UsageError) as refused:
+        render_page(settings(template=str(own), text="Ж" * 6_000), "", 0)
+    assert str(refused.value).startswith(f"maintenance.text: an answer in JSON may have {LONGEST}")
 
 
 def test_a_template_that_is_not_there() -> None:

@@ -146,8 +146,10 @@ def close(arguments, driver):
         write(os.path.join(folder, "record.json"), json.dumps(record))
         try:
             driver.close(record)
-        except SystemExit:
-            if old is None and not driver.is_closed():
+        except BaseException:
+            if old is not None:
+                write(os.path.join(folder, "record.json"), json.dumps(old))
+            elif not driver.is_closed():
                 remove(os.path.join(folder, "record.json"))
             raise
         if old is None:  # from this moment on, not from when the work on it began

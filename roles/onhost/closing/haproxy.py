@@ -29,8 +29,15 @@ class Haproxy:
     def close(self, record):
         values = {"state": "closed", "pass": record["pass"], "retry": self.arguments["retry"],
                   "json": self.arguments["json"], "html": self.arguments["html"]}
-        self._put(self.allowed, ["%s 1" % each for each in self.arguments["allow"]])
-        self._put(self.closed, ["%s %s" % each for each in values.items()])
+        before = {path: _content(path) for path in (self.closed, self.allowed)}
+        try:
+            self._put(self.allowed, ["%s 1" % each for each in self.arguments["allow"]])
+            self._put(self.closed, ["%s %s" % each for each in values.items()])
+        except BaseException:
+            # Or HAProxy's next start closed what it refuses to close now.
+            for path, content in before.items():
+                _put_back(path, content)
+            raise
 
     def open(self):
         self._put(self.allowed, [])
@@ -60,16 +67,39 @@ class Haproxy:
 
     def ask(self, path, asked):
         """One command, one connection, the whole answer."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(ANSWER_SECONDS)
+        sent = asked.encode() + b"\n"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            try:
                 connection.connect(path)
-                connection.sendall(asked.encode() + b"\n")
+            except OSError as error:
+                common.fail("%s: HAProxy's socket: %s (`fab hosts.setup` lets this user in)"
+                            % (path, error.strerror or error))
+            try:
+                connection.sendall(sent)
                 blocks = iter(lambda: connection.recv(65536), b"")
                 return b"".join(blocks).decode("utf-8", "replace")
-        except OSError as error:
-            return common.fail("%s: HAProxy's socket: %s (`fab hosts.setup` lets this user in)"
-                               % (path, error.strerror or error))
+            except OSError as error:
+                return common.fail("%s: asked %r, %d bytes: %s (HAProxy takes at most as many as "
+                                   "its tune.bufsize says)"
+                                   % (path, asked[:80], len(sent), error.strerror or error))
+
+
+def _content(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return common.fail("%s: %s" % (path, error.strerror))
+
+
+def _put_back(path, content):
+    if content is None:
+        common.remove(path)
+    elif _content(path) != content:
+        common.write(path, content)
 
 
 def main(arguments):
