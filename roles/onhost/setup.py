@@ -20,6 +20,8 @@ import sys
 
 ARGUMENTS = globals()["ARGUMENTS"]
 changed = []
+# Servers and other users go through the folders that are made here; root's own may forbid that.
+os.umask(0o022)
 
 
 def run(*words):

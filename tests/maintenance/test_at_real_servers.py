@@ -11,6 +11,7 @@ import pytest
 
 from roles.maintenance.page import LONGEST
 from tests.maintenance.front import PASS, Front
+from tests.roles.onhost.programs import strict_umask
 
 pytestmark = pytest.mark.soak
 
@@ -45,6 +46,19 @@ def test_programs_get_json(front: Front) -> None:
         assert json.loads(found.body)["reason"] == "new shelves"
     html = front.get("/", Accept="text/html,application/json;q=0.9")
     assert html.headers["content-type"].startswith("text/html")
+
+
+def test_a_strict_umask_hides_nothing_from_the_server(front: Front) -> None:
+    with strict_umask():
+        done = front.close("new shelves")
+    assert (done.exit, done.err) == (0, "")
+    assert "new shelves" in front.get().body
+    assert front.get("/api/").headers["content-type"] == "application/json"
+    assert front.get(cookie=PASS).status == 200
+    modes = {each.name: each.stat().st_mode & 0o777 for each in front.state.iterdir()}
+    assert modes.pop("record.json") == 0o600
+    expected = 0o600 if front.site.settings.driver == "haproxy" else 0o644
+    assert set(modes.values()) == {expected}
 
 
 def test_the_health_page_is_never_closed(front: Front) -> None:

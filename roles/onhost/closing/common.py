@@ -43,6 +43,7 @@ def write(path, text, mode=0o600):
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w",
                   encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)  # whatever the umask has left of it
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
