@@ -6,7 +6,7 @@ api (beginnings of paths that are answered in JSON), key, record, run. Prints {"
 whether it answers now, "record"}.
 
 It lives in the background and holds a lock for as long as it does; its process id is in the file,
-and beside it why and since when it is there.
+and beside it why and since when it is there, and what it answers, which it reads at each request.
 """
 
 import fcntl
@@ -29,10 +29,22 @@ def path():
     return os.path.join(ARGUMENTS["folder"], "stand-in.pid")
 
 
+def read(name):
+    with open(os.path.join(ARGUMENTS["folder"], name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write(name, value):
+    """Whole or not at all, as it may be read just now."""
+    whole = os.path.join(ARGUMENTS["folder"], name)
+    with open(whole + ".new", "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(whole + ".new", whole)
+
+
 def record():
     try:
-        with open(os.path.join(ARGUMENTS["folder"], "stand-in.json"), encoding="utf-8") as file:
-            return json.load(file)
+        return read("stand-in.json")
     except (OSError, ValueError):
         return None
 
@@ -46,10 +58,8 @@ def note():
     else:
         new = {"since": time.time(), "pass": "", **(old or {}), "told": "", **told,
                "run": ARGUMENTS["run"]}
-    draft = os.path.join(ARGUMENTS["folder"], "stand-in.json.new")
-    with open(draft, "w", encoding="utf-8") as file:
-        json.dump(new, file)
-    os.replace(draft, draft[:-len(".new")])
+    write("stand-in-page.json", {each: ARGUMENTS[each] for each in ("html", "json", "retry")})
+    write("stand-in.json", new)
 
 
 def locked(descriptor, kind):
@@ -82,10 +92,11 @@ class Page(http.server.BaseHTTPRequestHandler):
         wants_json = (self.headers.get("Accept", "").startswith("application/json")
                       or self.path.startswith(tuple(ARGUMENTS["api"])))
         kind = "application/json" if wants_json else "text/html; charset=utf-8"
-        body = ARGUMENTS["json" if wants_json else "html"].encode()
+        page = read("stand-in-page.json")
+        body = page["json" if wants_json else "html"].encode()
         self.send_response(503)
         for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))),
-                            ("Retry-After", ARGUMENTS["retry"]), ("Cache-Control", "no-store"),
+                            ("Retry-After", str(page["retry"])), ("Cache-Control", "no-store"),
                             ("X-Maintenance", ARGUMENTS["key"]), ("Connection", "close")):
             self.send_header(name, value)
         self.end_headers()

@@ -88,6 +88,17 @@ def test_started_and_stopped_twice(standin: StandIn) -> None:
     assert standin.tell("stop").answer == {"closed": False, "shown": False, "record": None}
 
 
+def test_started_once_more_it_says_the_new_words(standin: StandIn) -> None:
+    """Without a moment in which nobody answers."""
+    standin.tell("start")
+    assert standin.ask()[2] == "<p>soon</p>"
+    standin.tell("start", html="<p>at six, é</p>", json='{"reason": "Ж"}', retry=600)
+    status, headers, body = standin.ask()
+    assert (status, headers["Retry-After"], body) == (503, "600", "<p>at six, é</p>")
+    assert standin.ask("/api/x")[2] == '{"reason": "Ж"}'
+    assert standin.tell("look").answer["shown"] is True
+
+
 def test_what_a_run_left_closed_stays_its_own_whatever_a_person_tells(standin: StandIn) -> None:
     first = standin.tell("start").answer["record"]
     words = {"reason": "back at six", "who": "bob@desk", "until": 9, "by_run": False}
