@@ -9,6 +9,7 @@ connection is lost.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -30,8 +31,6 @@ from roles.wsgi import applies as wsgi_applies
 Driver = Literal["none", "haproxy", "nginx", "apache", "stand-in"]
 # Beyond what a program waits for by its own account.
 SLACK = 30
-# Seconds in Retry-After, of which nginx tells the longest that does not go beyond the expected end.
-LADDER = (30, 60, 120, 300, 600, 1800, 3600)
 
 
 class MaintenanceSettings(Settings):
@@ -185,8 +184,7 @@ def close(site: Site, why: Reason) -> tuple[Step, ...]:
     html, data = page.render_page(site.settings, why.told, why.until)
     told = {
         **_told(site, "close"), "html": html, "json": data,
-        "retry": _retry(site, why), "ladder": LADDER,
-        "record": _record(why),
+        "retry": _retry(site, why), "record": _record(why),
         "allow": [*site.settings.allow, *why.allow],
     }
     return _steps(site, "close", told, {"pass": site.secret})
@@ -247,9 +245,11 @@ def _record(why: Reason) -> dict[str, Any]:
     return {"reason": why.reason, "who": why.who, "until": why.until, "by_run": why.run}
 
 
-def _retry(site: Site, why: Reason) -> str:
+def _retry(site: Site, why: Reason) -> int:
     """A run is over long before its window is, mostly; who waited for that would wait too long."""
-    return page.retry_after(site.settings.retry_after, 0 if why.run else why.until)
+    if why.run or not why.until:
+        return site.settings.retry_after
+    return page.retry_after(why.until - time.time())
 
 
 def _stands_in(site: Site, target: Target) -> bool:
@@ -268,7 +268,7 @@ def config(site: Site) -> str:
 
     All names in it are the site's own, as several sites may share one server.
     """
-    told: dict[str, Any] = {"site": site, "settings": site.settings, "ladder": LADDER,
+    told: dict[str, Any] = {"site": site, "settings": site.settings, "ladder": page.LADDER,
                             "name": re.sub(r"[^a-z0-9]", "_", site.key.lower()),
                             "escaped": re.escape}
     return render(f"maintenance/templates/{site.settings.driver}.conf.j2", **told)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,15 @@ if TYPE_CHECKING:
 
 # HAProxy takes a value of its map by one line of its command socket, whose buffer holds 16 kB.
 LONGEST = 12_000
+# Seconds in Retry-After, of which visitors are told the longest that does not go beyond the
+# expected end. nginx looks for each of them at each request, so these are few.
+LADDER = (60, 120, 300, 600, 1800, 3600)
 
 
-def retry_after(seconds: int, until: float) -> str:
-    """The header of that name: the end, where it is known, as an HTTP date (RFC 9110, 10.2.3)."""
-    return format_datetime(_moment(until), usegmt=True) if until else str(seconds)
+def retry_after(left: float) -> int:
+    """The header of that name, ``left`` seconds before the expected end. Not the end itself: a
+    maintenance that takes longer would go on telling a moment that is over."""
+    return max((each for each in LADDER if each <= left), default=LADDER[0])
 
 
 def render_page(settings: MaintenanceSettings, reason: str, until: float) -> tuple[str, str]:

@@ -29,7 +29,7 @@ class StandIn:
     def arguments(self, action: str) -> dict[str, Any]:
         return {
             "action": action, "folder": str(self.folder), "address": f"127.0.0.1:{self.port}",
-            "html": "<p>soon</p>", "json": '{"error": "maintenance"}', "retry": "60",
+            "html": "<p>soon</p>", "json": '{"error": "maintenance"}', "retry": 60,
             "api": ["/api/"], "key": "shop-local", "run": "r1",
             "record": {"reason": "disks", "who": "eve@desk", "until": 0, "by_run": True}}
 
