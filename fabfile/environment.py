@@ -16,7 +16,7 @@ from roles.app import AppSettings
 from roles.balancer import BalancerSettings, hosts_of, named_hosts
 from roles.deploy import DeploySettings
 from roles.hooks import CONTROLLER, HooksSettings
-from roles.maintenance import MaintenanceSettings, Site
+from roles.maintenance import MaintenanceSettings, Site, address
 from roles.migrations import MigrationsSettings
 from roles.registry import roles
 from roles.release import ReleaseSettings
@@ -97,6 +97,10 @@ class Environment:
         if not self.app.urls:
             raise InventoryError(f"{first.where('app', 'urls')}: missing; name the site's address, "
                                  f"which shows whether it is closed")
+        url = self.app.urls[0]
+        if not address.is_one(url):
+            raise InventoryError(f"{first.where('app', 'urls')}: expected such as "
+                                 f"https://shop.example/, got {url!r}")
         health = self.of(WsgiSettings, "wsgi").health.path
         if settings.driver == "stand-in":
             serving = [host for host in self.hosts
@@ -108,9 +112,9 @@ class Environment:
                         f"and the server of {host.name} at a socket "
                         f"({host.where('wsgi', 'bind')}); let what is in front of it show the page")
             stands = tuple((host, self.paths(host).state) for host in serving)
-            return Site(self.key, settings, (), self.app.urls[0], health, stands)
+            return Site(self.key, settings, (), url, health, stands)
         hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
-        return Site(self.key, settings, hosts, self.app.urls[0], health)
+        return Site(self.key, settings, hosts, url, health)
 
     @property
     def hooks(self) -> HooksSettings:

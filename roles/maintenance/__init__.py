@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from inventories.model import Host
 from roles.command import OnHost, SecretRef, command
-from roles.maintenance import page
+from roles.maintenance import address, page
 from roles.maintenance.windows import WindowSettings
 from roles.role import Role, Step, Target
 from roles.settings import Settings
@@ -84,7 +84,8 @@ class MaintenanceSettings(Settings):
     @field_validator("ask")
     @classmethod
     def _asked(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^/\s]+", value):
+        sample = address.filled(value, "host")
+        if value and not (re.fullmatch(r"https?://[^/\s{}]+", sample) and address.is_one(sample)):
             raise ValueError(f"expected such as http://{{address}}:8080, got {value!r}")
         return value
 
@@ -280,7 +281,7 @@ def seeds(driver: Driver) -> tuple[str, ...]:
 
 
 def _told(site: Site, action: str) -> dict[str, Any]:
-    asked = urlsplit((site.settings.ask or site.url).replace("{address}", "host"))
+    asked = urlsplit(address.filled(site.settings.ask or site.url, "host"))
     return {
         "action": action, "socket": site.settings.socket, "folder": site.folder,
         "cookie": site.cookie, "key": site.key, "name": urlsplit(site.url).netloc, "run": "",
@@ -290,7 +291,7 @@ def _told(site: Site, action: str) -> dict[str, Any]:
 
 def _address(site: Site, host: Host) -> str:
     """Where this host answers visitors."""
-    named = urlsplit(site.settings.ask.replace("{address}", host.connection.address)).hostname
+    named = urlsplit(address.filled(site.settings.ask, host.connection.address)).hostname
     return named or host.connection.address
 
 

@@ -30,11 +30,25 @@ def retry_after(left: float) -> int:
 def render_page(settings: MaintenanceSettings, reason: str, until: float) -> tuple[str, str]:
     """(HTML, JSON). Everything that comes from somebody's keyboard is escaped.
 
-    Raises :class:`UsageError` where a template of one's own cannot be read, or is too long.
+    Raises :class:`UsageError`, which starts with the setting or the option that is wrong.
     """
+    _check_letters(settings, reason)
+    html, data = _answers(settings, reason, until)
+    own = f"maintenance.template: {_template(settings)}" if settings.template else ""
+    for what, text, origin in (("a page", html, own or "maintenance.text"),
+                               ("an answer in JSON", data, "maintenance.text")):
+        over = _size(text) - LONGEST
+        if over > 0:
+            fits = all(_size(each) <= LONGEST for each in _answers(settings, "", until))
+            raise UsageError(f"{'--reason' if fits else origin}: {over} bytes too long: {what} may "
+                             f"have {LONGEST}, as balancers keep it in memory")
+    return html, data
+
+
+def _answers(settings: MaintenanceSettings, reason: str, until: float) -> tuple[str, str]:
     from jinja2 import Environment, StrictUndefined, TemplateError
 
-    path = Path(settings.template or f"{ROLES}/maintenance/templates/page.html.j2").expanduser()
+    path = _template(settings)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
     told = {
@@ -47,22 +61,37 @@ def render_page(settings: MaintenanceSettings, reason: str, until: float) -> tup
         html = environment.from_string(path.read_text(encoding="utf-8")).render(**told)
     except OSError as error:
         raise UsageError(f"maintenance.template: {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"maintenance.template: {path}: expected a file in UTF-8, which byte "
+                         f"{error.start} is not; save it so") from None
     except TemplateError as error:
         raise UsageError(f"maintenance.template: {path}: {error}") from None
     html = re.sub(r"\s*\n\s*", " ", html).strip()
     data = json.dumps({
         "error": "maintenance", "title": settings.title, "detail": settings.text,
         "reason": reason, "until": told["until"] or None}, ensure_ascii=False)
-    _short_enough(f"maintenance.template: {path}: a page", html)
-    _short_enough("maintenance.text: an answer in JSON", data)
     return html, data
 
 
-def _short_enough(where: str, text: str) -> None:
-    size = len(text.encode())
-    if size > LONGEST:
-        raise UsageError(f"{where} may have {LONGEST} bytes, as balancers keep it in memory; this "
-                         f"one has {size}")
+def _template(settings: MaintenanceSettings) -> Path:
+    return Path(settings.template or f"{ROLES}/maintenance/templates/page.html.j2").expanduser()
+
+
+def _check_letters(settings: MaintenanceSettings, reason: str) -> None:
+    """What a terminal that is not UTF-8 makes of letters cannot be sent to anybody."""
+    told = {"--reason": reason, "maintenance.title": settings.title,
+            "maintenance.text": settings.text, "maintenance.contact": settings.contact,
+            "maintenance.language": settings.language}
+    for where, text in told.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{where}: expected text in UTF-8, got {text!r}; type it where "
+                             f"the locale is UTF-8, as with LANG=C.UTF-8") from None
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
 
 
 def _moment(seconds: float) -> datetime:

@@ -67,8 +67,7 @@ def test_a_template_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "said"), [
     ("{{ tittle }}", "'tittle' is undefined"),
     ("{% if %}", "Expected an expression"),
-    ("x" * (LONGEST + 1), f"a page may have {LONGEST} bytes, as balancers keep it in memory; this "
-     f"one has {LONGEST + 1}"),
+    ("x" * (LONGEST + 1), f"1 bytes too long: a page may have {LONGEST}"),
 ])
 def test_a_template_that_is_wrong(tmp_path: Path, content: str, said: str) -> None:
     own = tmp_path / "page.html"
@@ -86,7 +85,39 @@ def test_what_programs_read_has_its_own_limit(tmp_path: Path) -> None:
     assert len(render_page(longest, "", 0)[1].encode()) <= LONGEST
     with pytest.raises(UsageError) as refused:
         render_page(settings(template=str(own), text="Ж" * 6_000), "", 0)
-    assert str(refused.value).startswith(f"maintenance.text: an answer in JSON may have {LONGEST}")
+    assert str(refused.value) == (
+        f"maintenance.text: 96 bytes too long: an answer in JSON may have {LONGEST}, as balancers "
+        f"keep it in memory")
+
+
+@pytest.mark.parametrize(("changes", "reason", "said"), [
+    ({}, "x" * 13_000, "--reason: "), ({"text": "x" * 13_000}, "disks", "maintenance.text: "),
+    ({}, 'a"' * 3_000, "--reason: "),
+])
+def test_what_is_too_long_is_named(changes: dict[str, object], reason: str, said: str) -> None:
+    with pytest.raises(UsageError, match=r"^\S+ \d+ bytes too long: a page") as refused:
+        render_page(settings(**changes), reason, 0)
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(("changes", "reason", "said"), [
+    ({}, "Gr\udcf6\udcdfe", r"--reason: expected text in UTF-8, got 'Gr\udcf6\udcdfe'; "),
+    ({"contact": "\ud83d"}, "", r"maintenance.contact: expected text in UTF-8, got '\ud83d'; "),
+])
+def test_letters_that_are_none(changes: dict[str, object], reason: str, said: str) -> None:
+    """As typed in a terminal that writes Latin-1."""
+    with pytest.raises(UsageError) as refused:
+        render_page(settings(**changes), reason, 0)
+    assert str(refused.value).startswith(said)
+
+
+def test_a_template_in_latin_1(tmp_path: Path) -> None:
+    own = tmp_path / "page.html"
+    own.write_bytes(b"<p>Zur\xfcck</p>")
+    with pytest.raises(UsageError) as refused:
+        render_page(settings(template=str(own)), "", 0)
+    assert str(refused.value) == (f"maintenance.template: {own}: expected a file in UTF-8, which "
+                                  f"byte 6 is not; save it so")
 
 
 def test_a_template_that_is_not_there() -> None:
@@ -98,6 +129,11 @@ def test_a_template_that_is_not_there() -> None:
     ({"allow": ["office"]}, "expected addresses or networks such as 192.0.2.0/24, got 'office'"),
     ({"trusted_proxies": ["10.0.0.1/8"]}, "got '10.0.0.1/8'"),
     ({"ask": "lb1:80"}, "expected such as http://{address}:8080, got 'lb1:80'"),
+    ({"ask": "http://{address}:http"}, "got 'http://{address}:http'"),
+    ({"ask": "http://{address}:80800"}, "got 'http://{address}:80800'"),
+    ({"ask": "http://[lb1]:8080"}, "got 'http://[lb1]:8080'"),
+    ({"ask": "http://{adress}:8080"}, "got 'http://{adress}:8080'"),
+    ({"ask": "http://:8080"}, "got 'http://:8080'"),
     ({"always": ["healthz"]}, "expected paths that begin with /, got 'healthz'"),
     ({"api": ['/x" }']}, "expected paths that begin with /"),
 ])

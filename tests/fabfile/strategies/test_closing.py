@@ -13,7 +13,9 @@ from fabfile.errors import InventoryError, Refused
 from fabfile.strategies import rolling, together
 from fabfile.strategies.closing import back_to, brought
 from fabfile.strategies.targets import Fleet
-from roles.maintenance import Closed
+from inventories.model import Host
+from roles import maintenance
+from roles.maintenance import Closed, MaintenanceSettings
 from roles.role import HostFacts
 from tests.fabfile.fleets import arguments, live, make_fleet, open_fleet, ready
 from tests.fabfile.strategies.outline import names, outline, stage_of
@@ -63,6 +65,7 @@ def test_the_page_stands_around_all_that_is_stopped(environment: Environment) ->
 @pytest.mark.parametrize(("ask", "expected"), [
     ("", ("https", 443, "lb1")), ("http://{address}:8080", ("http", 8080, "lb1")),
     ("http://127.0.0.1", ("http", 80, "127.0.0.1")), ("https://[::1]:8443", ("https", 8443, "::1")),
+    ("http://[{address}]:8080", ("http", 8080, "lb1")),
 ])
 def test_where_visitors_are_played(
     tmp_path: Path, ask: str, expected: tuple[str, int, str]
@@ -72,6 +75,28 @@ def test_where_visitors_are_played(
     told = arguments(action)
     assert (told["scheme"], told["port"], told["address"]) == expected
     assert told["name"] == "shop.test"
+
+
+@pytest.mark.parametrize("ask", ["http://{address}:8080", "http://[{address}]:8080"])
+@pytest.mark.parametrize("address", ["2001:db8::5", "[2001:db8::5]"])
+def test_a_host_in_front_with_an_ipv6_address(
+    environment: Environment, ask: str, address: str
+) -> None:
+    assert environment.site is not None
+    host = Host("lb1", ("proxy",), {"ansible_host": address}, {}, "", {})
+    settings = MaintenanceSettings(driver="haproxy", ask=ask)
+    (step,) = maintenance.look(replace(environment.site, settings=settings, hosts=(host,)))
+    told = arguments(step.actions[0])
+    assert (told["scheme"], told["port"], told["address"]) == ("http", 8080, "2001:db8::5")
+
+
+@pytest.mark.parametrize("url", ["shop.test", "https://shop.test:https/", "https://[shop.test]/"])
+def test_the_sites_address_is_one(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InventoryError) as refused:
+        open_fleet(tmp_path, ALL, proxies=["lb1"], app={"name": "shop", "urls": [url]},
+                   maintenance={"driver": "haproxy"})
+    assert "app.urls" in str(refused.value)
+    assert str(refused.value).endswith(f": expected such as https://shop.example/, got {url!r}")
 
 
 def test_who_came_before_the_page_gets_an_answer(environment: Environment, tmp_path: Path) -> None:
