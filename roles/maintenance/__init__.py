@@ -134,6 +134,12 @@ class Site:
         return f"{self.key.replace('-', '_')}_maintenance"
 
     @property
+    def cookie_attributes(self) -> str:
+        """Where the site is at https, browsers send the secret by nothing else."""
+        secure = "; Secure" if urlsplit(self.url).scheme == "https" else ""
+        return f"Path=/; HttpOnly; SameSite=Lax{secure}"
+
+    @property
     def always(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.health, *self.settings.always)))
 
@@ -186,7 +192,7 @@ def close(site: Site, why: Reason) -> tuple[Step, ...]:
     told = {
         **_told(site, "close"), "html": html, "json": data,
         "retry": _retry(site, why), "record": _record(why),
-        "allow": [*site.settings.allow, *why.allow],
+        "allow": [*site.settings.allow, *why.allow], "cookie_attributes": site.cookie_attributes,
     }
     return _steps(site, "close", told, {"pass": site.secret})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ def test_nothing_of_the_site_swallows_the_page(serve: Serve, site: str) -> None:
     past = front.get(cookie=PASS)
     assert (past.status, past.body) == (before.status, before.body)
     assert front.open().exit == 0
+
+
+def test_the_way_past_the_page_stays_inside_tls(serve: Serve) -> None:
+    """Which ends in front of this Apache."""
+    front = serve("ProxyPass / BEHIND/")
+    settings = front.site.settings.model_copy(update={"ask": f"http://{{address}}:{front.port}"})
+    front.site = replace(front.site, settings=settings, url="https://shop.test/")
+    assert front.close().exit == 0
+    link = front.get(f"/?{front.site.cookie}={PASS}")
+    assert link.headers["set-cookie"] == (
+        f"{front.site.cookie}={PASS}; Path=/; HttpOnly; SameSite=Lax; Secure")
 
 
 def test_an_application_that_is_down_does_not_look_closed(

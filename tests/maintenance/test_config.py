@@ -16,10 +16,10 @@ NAMES = {
 }
 
 
-def config(driver: Driver, key: str, **more: list[str]) -> str:
+def config(driver: Driver, key: str, scheme: str = "https", **more: list[str]) -> str:
     settings = MaintenanceSettings.model_validate({
         "driver": driver, "allow": ["192.0.2.0/24"], "trusted_proxies": ["10.0.0.0/8"], **more})
-    return maintenance.config(Site(key, settings, (), f"https://{key}.test/", "/up"))
+    return maintenance.config(Site(key, settings, (), f"{scheme}://{key}.test/", "/up"))
 
 
 def names(driver: Driver, key: str) -> set[str]:
@@ -39,6 +39,12 @@ def test_paths_are_no_patterns_for_apache() -> None:
     assert r"RewriteCond %{REQUEST_URI} ^/v1\.0/ [OR]" in found
     assert r"RewriteCond %{REQUEST_URI} ^/c\+\+/" in found
     assert "RewriteCond %{REQUEST_URI} =/up.txt" in found
+
+
+@pytest.mark.parametrize("driver", ["haproxy", "nginx"])
+def test_the_way_past_the_page_stays_inside_tls(driver: Driver) -> None:
+    assert "; Path=/; HttpOnly; SameSite=Lax; Secure" in config(driver, "shop-prod")
+    assert "; Path=/; HttpOnly; SameSite=Lax\"" in config(driver, "shop-prod", scheme="http")
 
 
 @pytest.mark.parametrize("driver", ["haproxy", "nginx", "apache"])

@@ -1,7 +1,8 @@
 """Close a site at Apache: files that its configuration looks for at each request, and sends.
 
 ARGUMENTS: action (close, open, look, smoke), folder, key, cookie, scheme, name, address and port of
-the site here; to close: html, json and retry (what visitors get), record, allow (addresses), run.
+the site here; to close: html, json, retry and cookie_attributes (what visitors get), record, allow
+(addresses), run.
 Files: pass, the secret of the way past the page, where it is not closed yet.
 
 What Apache sends begins with its own status and headers, as mod_asis wants it. Prints {"closed",
@@ -18,7 +19,7 @@ class Apache(Files):
         return {
             # Its header Location stands in the configuration: mod_asis would follow it by itself.
             "pass-%s" % secret: _answer("303 See Other", {
-                "Set-Cookie": "%s=%s; Path=/; HttpOnly; SameSite=Lax" % (told["cookie"], secret)}),
+                "Set-Cookie": "%s=%s; %s" % (told["cookie"], secret, told["cookie_attributes"])}),
             "page.html": self._page("text/html; charset=utf-8", told["html"]),
             "page.json": self._page("application/json", told["json"]),
         }
