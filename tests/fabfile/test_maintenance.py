@@ -67,6 +67,17 @@ def test_what_a_person_tells_visitors_of_what_a_run_left_closed() -> None:
     assert "  ways out:" in found
 
 
+def test_what_a_host_in_front_says_of_it() -> None:
+    """Also of what an older Fabfleet has closed there."""
+    older = {"since": 1.0, "reason": "Release r2", "who": "eve@desk", "by_run": True, "until": 0,
+             "run": "r1", "pass": "5ec3e7"}
+    told = {"closed": True, "shown": True, "record": older}
+    found = closing._closed([told], 1)
+    assert found == Closed(1.0, "Release r2", "eve@desk", by_run=True, run="r1", secret="5ec3e7")
+    told["record"] = {**older, "told": "back at six"}
+    assert closing._closed([told], 1) == replace(found, told="back at six")
+
+
 def test_closed_by_a_rollback_that_is_gone() -> None:
     """To go back once more would lead to the newer code, on a database that lacks what it needs."""
     found = lines(SITE, replace(CLOSED, by_run=True, reason="Back to release r1"), "prod")
