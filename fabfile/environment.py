@@ -17,6 +17,7 @@ from roles.balancer import BalancerSettings, hosts_of, named_hosts
 from roles.deploy import DeploySettings
 from roles.hooks import CONTROLLER, HooksSettings
 from roles.maintenance import MaintenanceSettings, Site, address
+from roles.maintenance.names import names_of
 from roles.migrations import MigrationsSettings
 from roles.registry import roles
 from roles.release import ReleaseSettings
@@ -114,7 +115,8 @@ class Environment:
             stands = tuple((host, self.paths(host).state) for host in serving)
             return Site(self.key, settings, (), url, health, stands)
         hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
-        return Site(self.key, settings, hosts, url, health)
+        return Site(self.key, settings, hosts, url, health,
+                    names=names_of(settings.names, self.app.urls))
 
     @property
     def hooks(self) -> HooksSettings:

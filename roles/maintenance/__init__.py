@@ -45,6 +45,9 @@ class MaintenanceSettings(Settings):
     ask: str = ""
     """Where each of them is asked what visitors get, as http://{address}:8080, where that is not
     how the site's own address says: behind something that ends TLS, for example."""
+    names: list[str] = []
+    """The host names that are closed at HAProxy, where one frontend may serve several sites,
+    besides that of the first of app.urls. Default: the hosts of app.urls."""
     folder: str = ""
     """Where its files lie there. Default: /var/lib/fabfleet/<app>-<environment>."""
     title: str = "Back in a moment"
@@ -89,6 +92,14 @@ class MaintenanceSettings(Settings):
             raise ValueError(f"expected such as http://{{address}}:8080, got {value!r}")
         return value
 
+    @field_validator("names")
+    @classmethod
+    def _host_names(cls, value: list[str]) -> list[str]:
+        for each in value:
+            if not re.fullmatch(r"[\w.-]+", each, re.ASCII):
+                raise ValueError(f"expected host names such as shop.example, got {each!r}")
+        return value
+
     @field_validator("allow", "trusted_proxies")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
@@ -114,7 +125,8 @@ class Site:
     """What is closed: the application, by the hosts in front of it. ``url`` is its address,
     ``health`` the path of its health page, ``key`` names it in files and configuration. Where
     nothing is in front, ``stands`` are (the hosts on which our stand-in shows the page, the folder
-    of our state there)."""
+    of our state there). ``names`` are the hosts by which visitors ask for it, () where nobody knows
+    any."""
 
     key: str
     settings: MaintenanceSettings
@@ -122,6 +134,7 @@ class Site:
     url: str
     health: str
     stands: tuple[tuple[Host, str], ...] = ()
+    names: tuple[str, ...] = ()
     secret: SecretRef = field(default=SecretRef("file", ""))
 
     @property

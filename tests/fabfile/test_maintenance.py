@@ -95,6 +95,14 @@ def test_addresses_as_servers_compare_them(text: str, expected: tuple[str, ...])
     assert _addresses(text) == expected
 
 
+def test_its_names_are_those_of_its_addresses(tmp_path: Path) -> None:
+    urls = ["https://shop.test/", "https://www.shop.test/"]
+    environment = open_fleet(tmp_path, ("web1",), proxies=["lb1"],
+                             maintenance={"driver": "haproxy"}, app={"name": "shop", "urls": urls})
+    assert environment.site is not None
+    assert environment.site.names == ("shop.test", "www.shop.test")
+
+
 @pytest.mark.parametrize(("driver", "refused"), [("haproxy", False), ("nginx", True),
                                                  ("apache", True), ("stand-in", True)])
 def test_networks_only_where_they_would_count(

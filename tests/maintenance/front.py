@@ -29,14 +29,16 @@ class Answer:
 
 
 class Front:
-    """The host in front is this machine; its files are in ``folder``."""
+    """The host in front is this machine; its files are in ``folder``. ``name``: which site."""
 
-    def __init__(self, driver: Driver, folder: Path) -> None:
-        self.state = folder / "page"
+    def __init__(self, driver: Driver, folder: Path, name: str = "shop") -> None:
+        self.host = f"{name}.test"
+        self.state = folder / name
         settings = MaintenanceSettings(
             driver=driver, folder=str(self.state), socket=str(folder / "admin.sock"),
             allow=["192.0.2.0/24"], trusted_proxies=["127.0.0.1"], always=["/ping"])
-        self.site = Site("shop-prod", settings, (), "http://shop.test/", "/check")
+        self.site = Site(f"{name}-prod", settings, (), f"http://{self.host}/", "/check",
+                         names=(self.host,))
         self.port = 0
 
     @property
@@ -53,7 +55,7 @@ class Front:
         there = {"ansible_host": "127.0.0.1", "ansible_python_interpreter": sys.executable}
         host = Host("proxy1", ("proxy",), there, {}, "", {})
         self.port = port
-        self.site = replace(self.site, url=f"http://shop.test:{port}/", hosts=(host,))
+        self.site = replace(self.site, url=f"http://{self.host}:{port}/", hosts=(host,))
 
     # --- what we do ----------------------------------------------------------------------------
 
@@ -82,7 +84,8 @@ class Front:
     ) -> Answer:
         connection = http.client.HTTPConnection(
             "127.0.0.1", self.port, timeout=10, source_address=(source, 0))
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"Host": f"{self.host}:{self.port}"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         if cookie:
             sent["Cookie"] = f"a=b; {self.site.cookie}={cookie}"
         connection.request(method, path, "x=1" if method == "POST" else None, headers=sent)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roles.maintenance.page import LONGEST
+from tests.balancers import servers
 from tests.maintenance.front import PASS, Front
 from tests.roles.onhost.programs import strict_umask
 
@@ -236,6 +237,30 @@ def test_a_503_of_nginx_itself_is_not_our_page(nginx: Front) -> None:
     found = nginx.get("/busy")
     assert (found.status, "x-maintenance" in found.headers) == (503, False)
     assert "new shelves" not in found.body
+
+
+def test_another_site_of_the_same_frontend_stays_open(folder: Path) -> None:
+    shop, blog = Front("haproxy", folder), Front("haproxy", folder, "blog")
+    for front in (shop, blog):
+        front.prepare()
+    with (servers.backends("web1") as made,
+          servers.haproxy(folder, made, frontend=shop.config + blog.config) as opened):
+        for front in (shop, blog):
+            front.served_at(opened.port)
+        done = shop.close("new shelves")
+        assert (done.exit, done.err) == (0, "")
+        link = f"/?{shop.site.cookie}={PASS}"
+        assert [shop.get(path).status for path in ("/", "/api/", link)] == [503, 503, 303]
+        assert shop.get(Host="SHOP.test").status == 503
+        assert [blog.get(path).status for path in ("/", "/api/", link)] == [200, 200, 200]
+        assert (shop.look().answer["shown"], blog.look().answer["shown"]) == (True, False)
+        assert shop.smoke().exit == 0
+        assert blog.close().exit == 0
+        assert shop.open().exit == 0
+        assert (shop.get().status, blog.get().status) == (200, 503)
+        settings = shop.site.settings.model_copy(update={"ask": f"http://{{address}}:{shop.port}"})
+        shop.site = replace(shop.site, url="https://shop.test/", settings=settings)
+        assert shop.close().exit == 0
 
 
 def test_it_stays_closed_when_haproxy_starts_anew(haproxy: Front) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -52,3 +53,17 @@ def test_without_paths_and_networks_it_still_is_whole(driver: Driver) -> None:
     found = config(driver, "shop-prod", api=[], allow=[], trusted_proxies=[])
     assert found.endswith("# --- end of maintenance\n")
     assert "192.0.2.0" not in found
+
+
+def test_haproxy_closes_every_site_only_where_it_knows_no_name_of_this_one() -> None:
+    settings = MaintenanceSettings(driver="haproxy")
+    site = Site("shop-prod", settings, (), "http://10.0.0.1/", "/up")
+    nameless = maintenance.config(site)
+    assert "every site of the frontend is closed with it: maintenance.names" in nameless
+    assert "req.hdr(host)" not in nameless
+    found = maintenance.config(replace(site, names=("shop.test", "www.shop.test")))
+    assert "every site" not in found
+    assert "    acl shop_prod_named req.hdr(host),field(1,:) -i www.shop.test\n" in found
+    returned = [line for line in found.splitlines() if "http-request return" in line]
+    assert len(returned) == 3
+    assert all(" if shop_prod_named shop_prod_closed " in line for line in returned)
