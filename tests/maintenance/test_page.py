@@ -26,6 +26,15 @@ def test_it_is_one_line_with_nothing_to_load() -> None:
         assert word not in html
 
 
+def test_it_comes_back_through_a_redirect_and_to_a_fragment() -> None:
+    """Without these a browser takes a redirect to https for a failure, and never leaves the page of
+    an address with a fragment."""
+    html, _ = render_page(settings(), "", 0)
+    assert 'fetch(location.href, { method: "HEAD", cache: "no-store", redirect: "manual" })' in html
+    assert ('if (location.href.indexOf("#") < 0) { location.replace(location.href); } '
+            "else { location.reload(); }") in html
+
+
 def test_what_people_type_is_escaped() -> None:
     html, data = render_page(settings(title="A & B", contact="<b>"), "<script>alert(1)</script>", 0)
     assert "<script>alert" not in html
