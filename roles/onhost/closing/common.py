@@ -192,4 +192,6 @@ def run(arguments, driver):
                 close(arguments, driver)
             else:
                 told["closed_for"] = open_again(arguments, driver)
-    answer(**told, closed=driver.is_closed(), record=read_record(arguments["folder"]))
+    # What visitors get counts, whatever the files say.
+    closed = driver.is_closed() or told.get("shown", False)
+    answer(**told, closed=closed, record=read_record(arguments["folder"]))
