@@ -37,8 +37,14 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def haproxy(folder: Path) -> Iterator[Front]:
-    front = Front("haproxy", folder)
+def more() -> dict[str, list[str]]:
+    """Other settings of the site; a test says which."""
+    return {}
+
+
+@pytest.fixture
+def haproxy(folder: Path, more: dict[str, list[str]]) -> Iterator[Front]:
+    front = Front("haproxy", folder, more)
     front.prepare()
     with servers.backends("web1") as made, ExitStack() as stack:
         opened = servers.haproxy(folder, made, frontend=front.config)
@@ -47,8 +53,8 @@ def haproxy(folder: Path) -> Iterator[Front]:
 
 
 @pytest.fixture
-def nginx(folder: Path) -> Iterator[Front]:
-    front = Front("nginx", folder)
+def nginx(folder: Path, more: dict[str, list[str]]) -> Iterator[Front]:
+    front = Front("nginx", folder, more)
     front.prepare()
     http, _, server = front.config.partition("# --- second part")
     with servers.backends("web1") as made, ExitStack() as stack:
@@ -58,9 +64,9 @@ def nginx(folder: Path) -> Iterator[Front]:
 
 
 @pytest.fixture
-def apache(folder: Path) -> Iterator[Front]:
+def apache(folder: Path, more: dict[str, list[str]]) -> Iterator[Front]:
     """Apache as a proxy for all of ``/``."""
-    front = Front("apache", folder)
+    front = Front("apache", folder, more)
     front.prepare()
     with servers.backends("web1") as made, ExitStack() as stack:
         behind = f"http://127.0.0.1:{made['web1'].port}/"
@@ -71,9 +77,9 @@ def apache(folder: Path) -> Iterator[Front]:
 
 
 @pytest.fixture
-def mod_wsgi(folder: Path) -> Iterator[Front]:
+def mod_wsgi(folder: Path, more: dict[str, list[str]]) -> Iterator[Front]:
     """Apache that is the application's server itself."""
-    front = Front("apache", folder)
+    front = Front("apache", folder, more)
     front.prepare()
     script = folder / "web.py"
     script.write_text(SCRIPT)

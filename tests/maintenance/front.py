@@ -29,14 +29,19 @@ class Answer:
 
 
 class Front:
-    """The host in front is this machine; its files are in ``folder``. ``name``: which site."""
+    """The host in front is this machine; its files are in ``folder``. ``more``: other settings of
+    the site; ``name``: which it is."""
 
-    def __init__(self, driver: Driver, folder: Path, name: str = "shop") -> None:
+    def __init__(
+        self, driver: Driver, folder: Path, more: Mapping[str, list[str]] | None = None,
+        name: str = "shop",
+    ) -> None:
         self.host = f"{name}.test"
         self.state = folder / name
-        settings = MaintenanceSettings(
-            driver=driver, folder=str(self.state), socket=str(folder / "admin.sock"),
-            allow=["192.0.2.0/24"], trusted_proxies=["127.0.0.1"], always=["/ping"])
+        settings = MaintenanceSettings.model_validate({
+            "driver": driver, "folder": str(self.state), "socket": str(folder / "admin.sock"),
+            "allow": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"], "always": ["/ping"],
+            **(more or {})})
         self.site = Site(f"{name}-prod", settings, (), f"http://{self.host}/", "/check",
                          names=(self.host,))
         self.port = 0

@@ -240,7 +240,7 @@ def test_a_503_of_nginx_itself_is_not_our_page(nginx: Front) -> None:
 
 
 def test_another_site_of_the_same_frontend_stays_open(folder: Path) -> None:
-    shop, blog = Front("haproxy", folder), Front("haproxy", folder, "blog")
+    shop, blog = Front("haproxy", folder), Front("haproxy", folder, name="blog")
     for front in (shop, blog):
         front.prepare()
     with (servers.backends("web1") as made,
@@ -282,3 +282,28 @@ def test_the_longest_page_there_may_be_and_letters_of_all_kinds(
     reason = f"a\nb %[str(x)] \\ \"'{'Ж' * 5_850}"
     assert (front.close(reason).exit, front.get().body) == (0, own.read_text())
     assert json.loads(front.get("/api/").body)["reason"] == reason
+
+
+@pytest.mark.parametrize("more", [{"allow": ["127.0.0.0/8"], "trusted_proxies": []}])
+def test_where_it_is_open_for_the_proxy_itself_others_get_the_page(
+    front: Front, more: dict[str, list[str]]
+) -> None:
+    """We ask from its own address, and see what others do."""
+    for allow in ((), ("127.0.0.1",)):
+        done = front.close("new shelves", allow=allow)
+        assert (done.exit, done.err) == (0, "")
+        assert front.look().answer["shown"] is True
+        assert front.get().body == "web1"
+        assert front.get(X_Maintenance="show").status == 503
+        assert front.get("/check", X_Maintenance="show").status == 200
+        assert front.smoke().exit == 0
+        assert front.open().exit == 0
+        assert front.get(X_Maintenance="show").body == "web1"
+
+
+def test_whom_a_trusted_proxy_names_gets_the_page_who_asks_for_it(front: Front) -> None:
+    front.close(allow=("198.51.100.7",))
+    for address in ("192.0.2.9", "198.51.100.7"):
+        assert front.get(X_Forwarded_For=address).status == 200
+        assert front.get(X_Forwarded_For=address, X_Maintenance="show").status == 503
+        assert front.get(X_Forwarded_For=address, X_Maintenance="0").status == 200

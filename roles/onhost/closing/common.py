@@ -95,6 +95,8 @@ def visit(arguments, path="/", secret=""):
         headers = {"Connection": "close", "User-Agent": "fabfleet-maintenance"}
         if secret:
             headers["Cookie"] = "%s=%s" % (arguments["cookie"], secret)
+        else:  # our own address may be one for which the site is open all the time
+            headers["X-Maintenance"] = "show"
         connection.request("GET", path, headers=headers)
         found = connection.getresponse()
         found.read()
