@@ -1,14 +1,14 @@
-"""The page that visitors get meanwhile: one file, in one line, with nothing to load."""
+"""The page that visitors get meanwhile: one file, with nothing to load."""
 
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inventories.errors import UsageError
+from roles.maintenance.one_line import one_line
 from roles.templates import ROLES
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def _answers(settings: MaintenanceSettings, reason: str, until: float) -> tuple[
                          f"{error.start} is not; save it so") from None
     except TemplateError as error:
         raise UsageError(f"maintenance.template: {path}: {error}") from None
-    html = re.sub(r"\s*\n\s*", " ", html).strip()
+    if settings.driver == "haproxy":
+        html = one_line(html)
     data = json.dumps({
         "error": "maintenance", "title": settings.title, "detail": settings.text,
         "reason": reason, "until": told["until"] or None}, ensure_ascii=False)

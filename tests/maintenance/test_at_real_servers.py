@@ -265,7 +265,7 @@ def test_another_site_of_the_same_frontend_stays_open(folder: Path) -> None:
 
 def test_it_stays_closed_when_haproxy_starts_anew(haproxy: Front) -> None:
     haproxy.close("new shelves")
-    lines = (haproxy.state / "closed.map").read_text().splitlines()
+    lines = (haproxy.state / "closed.map").read_text().strip().split("\n")
     assert lines[0] == "state closed"
     assert lines[-1].startswith("html <!doctype html>")
     assert (haproxy.state / "closed.map").stat().st_mode & 0o077 == 0
@@ -307,3 +307,17 @@ def test_whom_a_trusted_proxy_names_gets_the_page_who_asks_for_it(front: Front) 
         assert front.get(X_Forwarded_For=address).status == 200
         assert front.get(X_Forwarded_For=address, X_Maintenance="show").status == 503
         assert front.get(X_Forwarded_For=address, X_Maintenance="0").status == 200
+
+
+def test_scripts_and_what_is_set_in_lines_keep_theirs(front: Front, tmp_path: Path) -> None:
+    own = tmp_path / "page.html"
+    own.write_text("<script>\n// look\nlook()\n</script>\n<pre>a\n\n  b</pre>\n")
+    settings = front.site.settings.model_copy(update={"template": str(own)})
+    front.site = replace(front.site, settings=settings)
+    assert front.close().exit == 0
+    found = front.get().body
+    if settings.driver == "haproxy":
+        assert found.count("\u2028") == 3
+        assert (front.state / "closed.map").read_text().count("\n") == 5
+    assert found.replace("\u2028", "\n").replace("&#10;", "\n").replace("> <", ">\n<") == (
+        own.read_text().strip())

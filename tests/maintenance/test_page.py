@@ -73,6 +73,14 @@ def test_a_template_of_ones_own(tmp_path: Path) -> None:
     assert html == "<!doctype html> <title>x &lt; y</title> <p>why</p>"
 
 
+@pytest.mark.parametrize("driver", ["nginx", "apache", "stand-in"])
+def test_what_is_no_line_of_a_map_stays_as_it_is(tmp_path: Path, driver: str) -> None:
+    own = tmp_path / "page.html"
+    own.write_text("<script>\n  // look\n  look()\n</script>\n<pre>{{ title }}\n\n  b</pre>\n")
+    html, _ = render_page(settings(driver=driver, template=str(own), title="a"), "", 0)
+    assert html == "<script>\n  // look\n  look()\n</script>\n<pre>a\n\n  b</pre>"
+
+
 @pytest.mark.parametrize(("content", "said"), [
     ("{{ tittle }}", "'tittle' is undefined"),
     ("{% if %}", "Expected an expression"),
