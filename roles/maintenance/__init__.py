@@ -47,7 +47,8 @@ class MaintenanceSettings(Settings):
     how the site's own address says: behind something that ends TLS, for example."""
     names: list[str] = []
     """The host names that are closed at HAProxy, where one frontend may serve several sites,
-    besides that of the first of app.urls. Default: the hosts of app.urls."""
+    besides that of the first of app.urls; *.shop.example is every name below that. Default: the
+    hosts of app.urls."""
     folder: str = ""
     """Where its files lie there. Default: /var/lib/fabfleet/<app>-<environment>."""
     title: str = "Back in a moment"
@@ -96,7 +97,7 @@ class MaintenanceSettings(Settings):
     @classmethod
     def _host_names(cls, value: list[str]) -> list[str]:
         for each in value:
-            if not re.fullmatch(r"[\w.-]+", each, re.ASCII):
+            if not re.fullmatch(r"(\*\.)?\w[\w.-]*", each, re.ASCII):
                 raise ValueError(f"expected host names such as shop.example, got {each!r}")
         return value
 

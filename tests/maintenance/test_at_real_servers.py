@@ -263,6 +263,18 @@ def test_another_site_of_the_same_frontend_stays_open(folder: Path) -> None:
         assert shop.close().exit == 0
 
 
+def test_all_names_below_one_are_closed_together(folder: Path) -> None:
+    front = Front("haproxy", folder)
+    front.prepare()
+    front.site = replace(front.site, names=("shop.test", "*.Shop.test"))
+    with (servers.backends("web1") as made,
+          servers.haproxy(folder, made, frontend=front.config) as opened):
+        front.served_at(opened.port)
+        assert front.close().exit == 0
+        hosts = ("shop.test", "a.shop.test:8080", "A.B.shop.test", "ashop.test", "shop.test.a")
+        assert [front.get(Host=host).status for host in hosts] == [503, 503, 503, 200, 200]
+
+
 def test_it_stays_closed_when_haproxy_starts_anew(haproxy: Front) -> None:
     haproxy.close("new shelves")
     lines = (haproxy.state / "closed.map").read_text().strip().split("\n")

@@ -152,6 +152,7 @@ def test_a_template_that_is_not_there() -> None:
     ({"ask": "http://{adress}:8080"}, "got 'http://{adress}:8080'"),
     ({"ask": "http://:8080"}, "got 'http://:8080'"),
     ({"names": ["https://shop.test/"]}, "expected host names such as shop.example, got 'https:"),
+    ({"names": ["a.*.test"]}, "expected host names such as shop.example, got 'a.*.test'"),
     ({"always": ["healthz"]}, "expected paths that begin with /, got 'healthz'"),
     ({"api": ['/x" }']}, "expected paths that begin with /"),
 ])
