@@ -114,6 +114,12 @@ class Environment:
                         f"({host.where('wsgi', 'bind')}); let what is in front of it show the page")
             stands = tuple((host, self.paths(host).state) for host in serving)
             return Site(self.key, settings, (), url, health, stands)
+        if "/" in (health, *settings.always):
+            where = first.where("wsgi", "health") if health == "/" else (
+                first.where("maintenance", "always"))
+            raise InventoryError(f"{where}: / is the page that visitors ask for, and this would "
+                                 f"never be closed; give the health page a path of its own, such "
+                                 f"as /healthz")
         hosts = named_hosts(settings.hosts, self.inventory, first.where("maintenance", "hosts"))
         return Site(self.key, settings, hosts, url, health,
                     names=names_of(settings.names, self.app.urls))

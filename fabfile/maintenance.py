@@ -88,10 +88,7 @@ def lines(site: Site, closed: Closed | None, environment: str, again: str = "") 
     """What a person wants to know of it; ``again`` is the command that a run was started with."""
     if closed is None:
         return [f"{site.url} is open"]
-    since = f"{datetime.fromtimestamp(closed.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    by = f"run {closed.run}" if closed.by_run else "hand"
-    found = [(f"{site.url} is closed since {since} ({ago(closed.since)} ago), by "
-              f"{by} of {closed.who}: {closed.reason or 'no reason given'}")]
+    found = [_whose(site, closed)]
     if closed.told:
         found.append(f"  visitors are told: {closed.told}")
     if closed.until:
@@ -109,6 +106,15 @@ def lines(site: Site, closed: Closed | None, environment: str, again: str = "") 
     else:
         found.append(f"  to open it: fab maintenance.off --env={environment}")
     return found
+
+
+def _whose(site: Site, closed: Closed) -> str:
+    if not closed.since:
+        return f"{site.url} is closed; since when, by whom and why stands nowhere"
+    since = f"{datetime.fromtimestamp(closed.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    by = f"run {closed.run}" if closed.by_run else "hand"
+    return (f"{site.url} is closed since {since} ({ago(closed.since)} ago), by {by} of "
+            f"{closed.who}: {closed.reason or 'no reason given'}")
 
 
 def ways_out(site: Site, closed: Closed, environment: str, again: str) -> list[str]:

@@ -77,8 +77,7 @@ def _by_run(record: dict[str, Any] | None) -> bool:
 def _closed(told: list[dict[str, Any]], hosts: int) -> Closed:
     known = [each["record"] for each in told if each["record"]]
     record: dict[str, Any] = min(known, key=lambda each: each["since"]) if known else {
-        "since": 0, "reason": "nobody knows", "who": "somebody", "by_run": False, "until": 0,
-        "run": "", "pass": ""}
+        "since": 0, "reason": "", "who": "", "by_run": False, "until": 0, "run": "", "pass": ""}
     whole = len(told) == hosts and all(each["closed"] and each["shown"] for each in told)
     return Closed(record["since"], record["reason"], record["who"], record["by_run"],
                   record["until"], record["run"], record["pass"], whole, record.get("told", ""))

@@ -49,6 +49,12 @@ def test_closed_by_hand() -> None:
     ]
 
 
+def test_closed_by_nobody_knows_whom() -> None:
+    found = lines(SITE, Closed(0, "", "", by_run=False), "prod")
+    assert found[0] == "https://shop.test/ is closed; since when, by whom and why stands nowhere"
+    assert found[-1] == "  to open it: fab maintenance.off --env=prod"
+
+
 def test_closed_by_a_run_that_is_gone_and_not_everywhere() -> None:
     found = lines(SITE, replace(CLOSED, by_run=True, run="r1", until=moment("2027-01-01 06:00"),
                                 everywhere=False), "prod")

@@ -191,6 +191,17 @@ def test_a_stand_in_that_a_dead_run_left_behind_steps_aside(tmp_path: Path) -> N
     assert [turn.steps[0].name for turn in turns] == ["maintenance.step-aside"] * 2
 
 
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"wsgi": {"health": {"path": "/"}}}, r"wsgi\.health: / is the page that visitors ask for"),
+    ({"always": ["/ping", "/"]}, r"maintenance\.always: / is the page that visitors ask for"),
+])
+def test_what_is_never_closed_cannot_be_what_visitors_ask_for(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InventoryError, match=said):
+        _ = opened(tmp_path, **settings).site
+
+
 def test_an_apache_that_is_stopped_cannot_show_the_page(tmp_path: Path) -> None:
     wsgi = {"server": "mod_wsgi", "method": "reload", "unit": "apache2.service"}
     maintenance = {"driver": "apache", "hosts": ["web"]}
