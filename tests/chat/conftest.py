@@ -214,8 +214,9 @@ def world(
     yield made
     for path in tmp_path.glob("wait-*"):
         path.unlink()
-    eventually(lambda: not made.runs.working, lambda: made.runs.working)
+    # In this order: a request that is still worked on may have a run to tell of in the end.
     eventually(lambda: not busy(), busy)
+    eventually(lambda: not made.runs.working, lambda: made.runs.working)
     made.app.listener_runner.listener_executor.shutdown()
 
 
