@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.lab import kill_at
 from tests.lab.fleet import ROOT, Fleet, wait_for
@@ -354,6 +355,28 @@ def test_killed_at_every_boundary_of_the_window(on_v1: Fleet) -> None:
     print(states)
     assert not failed
     assert set(states) == {"as it was", "done", "held closed"}
+
+
+def test_one_dead_host_in_front_keeps_no_other_closed(on_v1: Fleet) -> None:
+    """And nobody says that all is well."""
+    closable(on_v1)
+    on_v1.fab("maintenance.on", "--reason=disks", check=0)
+    path = on_v1.write_inventory(balancer=HAPROXY, maintenance={"driver": "haproxy"}) / "hosts.yml"
+    hosts = yaml.safe_load(path.read_text())
+    hosts["proxy"]["hosts"]["proxy2"] = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    path.write_text(yaml.safe_dump(hosts))
+    told = on_v1.fab("maintenance.status", check=4).stdout
+    assert "NOT ALL hosts in front show the page" in told
+    assert "proxy2: cannot be asked whether the site is closed" in told
+    off = on_v1.fab("maintenance.off", check=1)
+    assert "proxy2" in off.stdout + off.stderr
+    assert f"next: fab maintenance.off --env={on_v1.env}" in off.stderr
+    assert not sees_page(on_v1)
+    assert "is open" in on_v1.fab("maintenance.status", check=69).stdout
+    refused = on_v1.fab("deploy", "--ref=v2", "--maintenance", check=69).stderr
+    assert "take it out of maintenance.hosts" in refused
+    assert set(on_v1.currents().values()) == {on_v1.current("web1")}
+    assert not sees_page(on_v1)
 
 
 def test_by_hand(on_v1: Fleet) -> None:
