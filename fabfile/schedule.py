@@ -27,6 +27,8 @@ from roles.notifications import NotificationsSettings
 
 # Where no window says how late it may begin: seconds.
 GRACE = 30 * 60
+# Bytes on the disk for the last word of a run, beside those that its record has already.
+ROOM = 1 << 16
 # How late an alarm may come on a machine that is busy: cron looks once in a minute.
 MARGIN = 120
 # What an alarm's command gets of our environment: all that it needs to find the same things. Not
@@ -74,6 +76,7 @@ def add(asked: Asked) -> None:
                 raise Refused(f"it had to begin by {shown(latest, zone)}; nothing was scheduled")
             found.plan.write_text(told["text"])
             found.output.touch(0o600)  # it may tell the way past the page
+            found.room.write_bytes(bytes(ROOM))
             incident, notes = status_page.announce(environment, at)
             # All is written before anything can start it: from then on it writes itself.
             found = replace(found, incident=incident, state="waiting")
@@ -129,8 +132,8 @@ def _when(environment: Environment, asked: Asked) -> tuple[float, float, str]:
     at, latest, zone = _moments(environment, asked)
     if latest - at < MARGIN:
         raise Refused(f"{shown(at, zone)}: it would have to begin within {latest - at:.0f} s "
-                      f"(latest_start), and an alarm may be later than that; name a time that "
-                      f"leaves {MARGIN} s")
+                      f"(the window's latest_start), and an alarm may be later than that; leave "
+                      f"it {MARGIN} s")
     return at, latest, zone
 
 
@@ -241,7 +244,10 @@ def cancel(name: str) -> None:
 
 def _take_back(found: Scheduled) -> None:
     """From the status page; where that fails, the next `fab maintenance.cancel` tries again."""
-    notes = status_page.take_back(known(found)[1], found.incident)
+    try:
+        notes = status_page.take_back(known(found)[1], found.incident)
+    except ValueError as error:  # it was scheduled by an older Fabfleet, and its inventory is gone
+        notes = [str(error)]
     for note in notes:
         print(f"note: notifications: {note}")
     if not notes:

@@ -45,6 +45,8 @@ from roles.notifications import Kind, NotificationsSettings
 
 # Where these are raised nothing was changed.
 SKIPS = (Refused, LockHeld, Unavailable, UsageError)
+# Signals by which a machine that goes down ends what runs.
+ENDED_BY_OTHERS = ("TERM", "INT", "HUP")
 # A boot may be so many seconds before its time, or less.
 NEAR = 15
 
@@ -60,10 +62,6 @@ def main(words: Sequence[str]) -> int:
     except FabfleetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # of before it began: a full disk, a state that is read-only by now
-        if action != "run":
-            raise
-        return _end(found, "skipped", "skipped", f"that it begins cannot be kept: {error}")
 
 
 def wish_of(found: Scheduled) -> Wish:
@@ -134,17 +132,19 @@ def run(found: Scheduled) -> int:
             return _end(found, "skipped", "skipped",
                         f"it was to begin by {shown(found.latest, found.zone)}, and nothing began "
                         f"it until {shown(now, found.zone)}")
-        return _begin(scheduled.moved(found, "started"))
+        return _begin(found)
 
 
 def ended(found: Scheduled) -> int:
     """Where its process was killed, nothing else would say so until the machine boots; and where it
-    could not even begin, nothing ever. systemd tells in EXIT_STATUS how it ended."""
+    could not even begin, nothing ever. systemd tells in EXIT_STATUS how it ended; where the machine
+    went down, the next boot decides."""
     with scheduled.held(found) as alone:
         found = scheduled.read(found.id)
         if alone and found.state == "started":
             return _cut_off(found)
-        if alone and found.state == "waiting" and os.environ.get("EXIT_STATUS", "0") != "0":
+        broke = os.environ.get("EXIT_STATUS", "0") not in ("0", *ENDED_BY_OTHERS)
+        if alone and found.state == "waiting" and broke and time.time() >= found.at:
             return _end(found, "skipped", "skipped", "its process ended before it began anything; "
                                                      f"what it said stands in {found.output}")
         return 0
@@ -157,6 +157,10 @@ def _cut_off(found: Scheduled) -> int:
 
 
 def _begin(found: Scheduled) -> int:
+    try:
+        found = scheduled.moved(found, "started")
+    except OSError as error:
+        return _end(found, "skipped", "skipped", f"that it begins cannot be kept: {error}")
     wish = wish_of(found)
     # What is said of it later is the command that a person would type.
     sys.argv = shlex.split(wish.again(found.env))
@@ -169,9 +173,11 @@ def _begin(found: Scheduled) -> int:
     except FabfleetError as error:
         return _end(found, "failed", "failed", str(error), announced=error.announced)
     except Exception as error:  # noqa: BLE001 - a defect; whatever it is, it becomes known
-        traceback.print_exc()
-        return _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
+        code = _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
                     announced=vars(error).get("announced", False))
+        with suppress(OSError):
+            traceback.print_exc()
+        return code
     except BaseException as error:
         _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
              announced=vars(error).get("announced", False))
@@ -182,19 +188,24 @@ def _begin(found: Scheduled) -> int:
 def _end(found: Scheduled, state: State, kind: Kind, why: str, announced: bool = False) -> int:
     """Say it, write it down, and let nothing start it again."""
     try:
-        found = scheduled.moved(found, state, why)
+        found = scheduled.last_word(found, state, why)
     except OSError as error:  # somebody has to know the result all the same
-        print(f"note: {found.path}: {error}")
+        _say(f"note: {found.path}: {error}")
         found = replace(found, state=state, why=why)
-    print(f"{found.id}: {state}{': ' if why else ''}{why}", flush=True)
+    _say(f"{found.id}: {state}{': ' if why else ''}{why}")
     if not announced:
         for note in _tell(found, kind):
-            print(f"note: notifications: {note}", flush=True)
+            _say(f"note: notifications: {note}")
     try:
         alarm.take_away(found.alarm)
     except (Refused, OSError) as error:  # it starts nothing any more
-        print(f"note: {error}")
+        _say(f"note: {error}")
     return 1 if state in ("failed", "interrupted") else 0
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the disk may be full on which the output is
+        print(line, flush=True)
 
 
 def _tell(found: Scheduled, kind: Kind) -> list[str]:

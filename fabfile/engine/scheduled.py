@@ -65,6 +65,11 @@ class Scheduled:
         return folder() / f"{self.id}.log"
 
     @property
+    def room(self) -> Path:
+        """Takes the place on the disk that the last word will need."""
+        return folder() / f"{self.id}.room"
+
+    @property
     def plan(self) -> Path:
         """The text of the plan that was approved."""
         return folder() / f"{self.id}.plan"
@@ -139,8 +144,19 @@ def held(found: Scheduled) -> Iterator[bool]:
 
 def forget(found: Scheduled) -> None:
     """As if it had never been."""
-    for path in (found.path, found.plan, found.output, found.path.with_suffix(".lock")):
+    for path in (found.path, found.plan, found.output, found.room,
+                 found.path.with_suffix(".lock")):
         path.unlink(missing_ok=True)
+
+
+def last_word(found: Scheduled, state: State, why: str) -> Scheduled:
+    """As :func:`moved`, also where the disk is full by now: or every alarm would begin, and tell
+    everybody, anew."""
+    try:
+        return moved(found, state, why)
+    except OSError:
+        found.room.unlink(missing_ok=True)
+        return moved(found, state, why)
 
 
 def moved(found: Scheduled, state: State, why: str = "") -> Scheduled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -150,13 +151,23 @@ def test_a_process_that_was_killed_is_told_when_it_has_ended(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("state", "status"), [
-    ("waiting", "0"), ("finished", "0"), ("failed", "1"), ("cancelled", "TERM")])
+    ("waiting", "0"), ("waiting", "TERM"), ("finished", "0"), ("failed", "1"),
+    ("cancelled", "TERM")])
 def test_what_has_ended_well_or_did_not_begin_is_left_alone(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, state: str, status: str
 ) -> None:
     monkeypatch.setenv("EXIT_STATUS", status)
     assert unattended.ended(rig.put(state=state)) == 0
     assert (rig.wishes, rig.state, rig.told, rig.gone) == ([], (state, ""), [], [])
+
+
+def test_what_a_boot_breaks_before_its_time_is_begun_at_its_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXIT_STATUS", "1")
+    now = time.time()
+    assert unattended.ended(rig.put(at=now + 60, latest=now + 600)) == 0
+    assert (rig.state, rig.gone) == (("waiting", ""), [])
 
 
 @pytest.mark.parametrize("status", ["1", "KILL"])
@@ -178,7 +189,7 @@ def test_a_boot_just_before_its_time_waits_for_it(rig: Rig) -> None:
 
 
 def test_a_full_disk_is_told_before_anything_begins(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.put()
 
@@ -186,12 +197,54 @@ def test_a_full_disk_is_told_before_anything_begins(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(scheduled, "write", full)
+    monkeypatch.setattr("sys.stdout", disk := Full())
     assert unattended.main(["run", "x"]) == 0
     assert rig.wishes == []
     assert [(each.kind, each.detail) for each in rig.told] == [
         ("skipped", "that it begins cannot be kept: [Errno 28] No space left on device")]
     assert rig.gone == ["fabfleet-x"]
-    assert "No space left on device" in capsys.readouterr().out
+    assert "x: skipped: that it begins" in "".join(disk.lost)
+
+
+class Full(io.StringIO):
+    """A log on a full disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.lost.append(text)
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [None, Failed("web1: not healthy"), RuntimeError("boom")])
+def test_a_disk_that_fills_up_meanwhile_makes_of_no_run_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    rig.error = error
+    rig.put()
+    monkeypatch.setattr("sys.stdout", Full())
+    monkeypatch.setattr("sys.stderr", Full())
+    assert unattended.main(["run", "x"]) == (1 if error else 0)
+    assert rig.state[0] == ("failed" if error else "finished")
+
+
+def test_for_the_last_word_there_is_room(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each of cron's minutes would tell everybody anew."""
+    found = rig.put()
+    found.room.write_bytes(b"x")
+    real = scheduled.write
+
+    def full(new: Scheduled) -> None:
+        if found.room.exists():
+            raise OSError(28, "No space left on device")
+        real(new)
+
+    monkeypatch.setattr(scheduled, "write", full)
+    for _ in range(2):
+        assert unattended.main(["run", "x"]) == 0
+    assert (rig.state[0], len(rig.told), rig.wishes) == ("skipped", 1, [])
 
 
 def test_too_late_it_is_skipped(rig: Rig) -> None:
@@ -406,6 +459,7 @@ def test_in_a_window(ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert found.latest - found.at == 3600
     assert time.gmtime(found.at)[3:5] in {(1, 0), (2, 0)}
     assert found.plan.read_text() == "all of it"
+    assert found.room.stat().st_size == schedule.ROOM
     (set_,) = rig.alarms
     assert (set_.name, set_.at, list(set_.argv[-2:])) == (found.alarm, found.at, ["run", found.id])
     assert list(set_.after[-2:]) == ["ended", found.id]
@@ -454,8 +508,8 @@ def test_who_could_not_be_told_at_night_is_known_by_day(tmp_path: Path) -> None:
                            "nightly"),
     ({"at": "2031-07-01 12:00 UTC"}, "--at=2031-07-01 12:00 UTC: no maintenance window lets a "),
     ({"at": "2031-07-01 02:59 Europe/London"}, "2031-07-01 02:59 Europe/London: it would have to "
-     "begin within 60 s (latest_start), and an alarm may be later than that; name a time that "
-     "leaves 120 s"),
+     "begin within 60 s (the window's latest_start), and an alarm may be later than that; leave it "
+     "120 s"),
     ({"at": "2031-07-01 02:00"}, "--at=2031-07-01 02:00: in which time zone? \"2031-07-01 02:00 "
      "UTC\" or \"2031-07-01 02:00 Europe/London\""),
     ({"at": "2031-07-01 03:15 Europe/London"}, "--at=2031-07-01 03:15 Europe/London: no"),
@@ -547,6 +601,15 @@ def test_what_is_cancelled_stays_so_where_its_alarm_cannot_be_taken_away(
     schedule.cancel("x")
     assert capsys.readouterr().out == "x: cancelled\nnote: systemctl disable: no bus\n"
     assert rig.state[0] == "cancelled"
+
+
+def test_what_cannot_be_known_any_more_is_a_note(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.put(incident="i1", inventory="/no/such", kept={})
+    schedule.cancel("x")
+    told = capsys.readouterr().out
+    assert told.startswith("x: cancelled\nnote: notifications: ")
 
 
 def test_the_status_page_is_tried_again_when_it_is_cancelled_again(
