@@ -21,15 +21,11 @@ LAST = ("start", "scheduler-start", "timers", "open")
 @dataclass(frozen=True)
 class Estimate:
     """``whole``: seconds from the first stop to the end, 0 where nothing is known; ``stages``: of
-    each stage."""
+    each stage; ``left``: from the beginning of each of those in ``CLOSING`` to the end."""
 
     whole: float = 0
     stages: Mapping[str, float] = field(default_factory=dict)
-
-    def left(self, closing: str) -> float:
-        """Seconds from this one of the stages in ``CLOSING`` to the end."""
-        before = CLOSING[:CLOSING.index(closing)]
-        return self.whole - sum(self.stages.get(name, 0) for name in before)
+    left: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def going_back(self) -> float:
@@ -43,9 +39,16 @@ def estimate(environment: Environment) -> Estimate:
             found += [each for each in [measured(read(path))] if each]
         if len(found) == REMEMBERED:
             break
-    names = {name for each in found for name in each.stages}
-    return Estimate(max((each.whole for each in found), default=0), {
-        name: max(each.stages.get(name, 0) for each in found) for name in names})
+    return Estimate(max((each.whole for each in found), default=0),
+                    _longest(each.stages for each in found),
+                    _longest(each.left for each in found))
+
+
+def _longest(known: Iterable[Mapping[str, float]]) -> Mapping[str, float]:
+    found: dict[str, float] = {}
+    for each in known:
+        found.update({name: max(seconds, found.get(name, 0)) for name, seconds in each.items()})
+    return found
 
 
 def measured(events: Iterable[Mapping[str, Any]]) -> Estimate | None:
@@ -56,7 +59,9 @@ def measured(events: Iterable[Mapping[str, Any]]) -> Estimate | None:
         if event["event"] == "stage" and (marks or event["stage"] in CLOSING):
             marks.append((event["stage"], event["at"]))
         if event["event"] == "plan-ended" and marks:
-            took = Estimate(event["at"] - marks[0][1], dict(_lengths(marks, event["at"])))
+            end = event["at"]
+            left = {name: end - began for name, began in marks if name in CLOSING}
+            took = Estimate(end - marks[0][1], dict(_lengths(marks, end)), left)
             # A clock that was set meanwhile tells nothing.
             sane = all(seconds >= 0 for seconds in took.stages.values())
             return took if sane and "start" in took.stages else None

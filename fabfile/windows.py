@@ -29,7 +29,7 @@ class Deadline:
         """Why this stage must not begin any more; "" where it may."""
         now, seconds = time.time(), self.known.stages.get(stage, 0)
         if stage in CLOSING:
-            reason = _does_not_fit(self.window, now, self.known.left(stage))
+            reason = _does_not_fit(self.window, now, self.known.left.get(stage, self.known.whole))
             if reason:
                 return f"{reason}; {ALL_THE_SAME}"
         if now + seconds <= self.last:

@@ -146,6 +146,8 @@ class WindowSettings(Settings):
         said = re.search(r"UNTIL=([^;]*)", self.rule)
         if not said:
             return False
+        if not re.fullmatch(r"\d{8}(T\d{6}Z?)?", said[1]):
+            raise ValueError("UNTIL: expected such as 20261201 or 20261201T020000Z")
         until = datetime.fromisoformat(said[1])
         if until.tzinfo:
             return start > until.timestamp()

@@ -21,7 +21,8 @@ RUN: list[dict[str, Any]] = [
 
 
 def test_how_long_it_took() -> None:
-    assert measured(RUN) == Estimate(20.5, {"close": 2, "stop": 8, "start": 10, "open": 0.5})
+    assert measured(RUN) == Estimate(20.5, {"close": 2, "stop": 8, "start": 10, "open": 0.5},
+                                     {"close": 20.5, "stop": 18.5})
     assert measured(RUN[:3]) is None
     assert measured(RUN[:-2]) is None
 
@@ -40,10 +41,28 @@ def test_the_longest_of_the_last_ones_counts(
             now[0] = float(at)
             journal.write(event, stage=stage)
         journal.close()
-    assert estimate(prod) == Estimate(7, {"stop": 6, "start": 1})
+    assert estimate(prod) == Estimate(7, {"stop": 6, "start": 1}, {"stop": 7})
     assert estimate(prod).going_back == 1
     (tmp_path / "state" / prod.key / "run9.jsonl").write_text("no journal\n")
     assert estimate(prod).whole == 7
+
+
+def test_what_is_left_is_not_made_of_different_runs(
+    prod: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with long jobs to wait for, and one with a long migration."""
+    monkeypatch.setenv("FABFLEET_STATE", str(tmp_path / "state"))
+    now = [0.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    for number, (tasks, rest) in enumerate(((600, 20), (1, 120))):
+        journal = Journal(prod.key, f"run{number}")
+        for event, stage, at in (("stage", "stop-tasks", 0), ("stage", "close", tasks),
+                                 ("stage", "start", tasks + rest - 1),
+                                 ("plan-ended", "", tasks + rest)):
+            now[0] = float(at)
+            journal.write(event, stage=stage)
+        journal.close()
+    assert estimate(prod).left == {"stop-tasks": 620, "close": 120}
 
 
 @pytest.mark.parametrize("names", [["close"], ["stop"], ["stop-tasks", "timers"]])
