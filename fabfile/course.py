@@ -32,7 +32,7 @@ from fabfile.errors import (
 from fabfile.maintenance import lines as page_lines
 from fabfile.plan import Plan, to_json
 from fabfile.session import Run, Session, confirm, connected
-from fabfile.strategies import blue_green, contracting, rolling, staging, together
+from fabfile.strategies import blue_green, contracting, rolling, stages, staging, together
 from fabfile.strategies.targets import Fleet
 from fabfile.windows import Deadline, may_begin
 from roles.deploy import DeploySettings
@@ -121,7 +121,7 @@ def carry_out(wish: Wish) -> None:
                     raise
                 told = page_lines(fleet.site, fleet.closed, fleet.environment)[0]
                 raise Refused(f"{error}\n{told}") from None
-            show_plans(session, False, full=False, plans=[plan, *later])
+            _show_release(session, fleet, [plan, *later])
             with said_if_closed(session, fleet, tell):
                 if wish.maintenance or fleet.site or strategy != "together":
                     tell.about(plan, is_open=fleet.closed is None)
@@ -142,6 +142,24 @@ def carry_out(wish: Wish) -> None:
                           f"does: {replace(wish, skip_unreachable=False).again(fleet.environment)}")
 
 
+def _show_release(session: Session, fleet: Fleet, plans: Sequence[Plan]) -> None:
+    show_plans(session, False, full=False, plans=plans)
+    if any(stage.name == "stop-tasks" for stage in plans[0].stages):
+        for line in staying_off(fleet):
+            session.lines.note(line)
+
+
+def staying_off(fleet: Fleet) -> list[str]:
+    """What nobody starts again after everything was stopped, in words."""
+    resting = stages.resting(fleet)
+    hosts: dict[str, list[str]] = {}
+    for target in (*resting.targets, *resting.scheduler_outside):
+        for name in sorted(target.off or ()):
+            hosts.setdefault(name, []).append(target.name)
+    return [f"{fold(where)}: {name} was stopped by somebody, and stays so"
+            for name, where in hosts.items()]
+
+
 @contextmanager
 def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[None]:
     """Whoever is told of a failure is told, too, that visitors see the page, and the ways out."""
@@ -153,11 +171,12 @@ def said_if_closed(session: Session, fleet: Fleet, tell: Announcer) -> Iterator[
         raise
     except (Failed, Interrupted) as error:
         try:
-            closed, _ = closing.look_partly(session.transport, fleet.site)
+            closed, silent = closing.look_partly(session.transport, fleet.site)
         except FabfleetError:
             closed = None  # it was cut off, or nobody answers, which is told already
         else:
-            tell.page.became = "" if closed or session.downtime.stopped else "undone"
+            unknown = closed or silent or session.downtime.stopped
+            tell.page.became = "" if unknown else "undone"
         if fleet.site is None or closed is None:
             raise
         told = "\n".join(page_lines(fleet.site, closed, fleet.environment,

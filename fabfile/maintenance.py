@@ -72,7 +72,10 @@ def show(env: str, inventory: str, as_json: bool) -> None:
             print(json.dumps({"url": site.url, "closed": asdict(closed) if closed else None,
                               "silent": silent}, indent=1, sort_keys=True))
         else:
-            _tell(session, site, closed)
+            if closed or not silent:
+                _tell(session, site, closed)
+            else:
+                session.lines.write(f"{site.url} is open, as far as its hosts in front answer")
             for each in silent:
                 session.lines.note(each)
         if closed is None and _left_stopped(session, site):

@@ -39,7 +39,8 @@ def look(transport: Transport, found: Site | None) -> Closed | None:
     """
     closed, silent = look_partly(transport, found)
     if silent:
-        raise Unavailable("\n".join([*silent, WITHOUT]))
+        hint = [WITHOUT] if found and found.hosts else []
+        raise Unavailable("\n".join([*silent, *hint]))
     return closed
 
 

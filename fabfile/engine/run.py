@@ -76,6 +76,7 @@ class Runner:
         self.running: dict[str, str] = {}
         self._guard = threading.RLock()
         self._hooks: set[subprocess.Popen[str]] = set()
+        self._aside: list[Failure] = []
 
     # --- the plan, its stages, their turns -------------------------------------------------
 
@@ -112,6 +113,7 @@ class Runner:
                 self._resume(resume, result)
         finally:
             self._tell("plan_ended")
+        result.failures += self._aside
         result.interrupted = self.stopping
         result.running = dict(self.running)
         self.journal.write("plan-ended", plan=plan.name, ok=bool(result),
@@ -217,6 +219,7 @@ class Runner:
         self._tell("note", f"{turn.host}: putting it back")
         verdicts: dict[tuple[str, str], bool] = {}
         ill: set[str] = set()
+        # What is apart is told apart: it says nothing of the host whose turn it was.
         for step in turn.recover:
             # Every step of the way back is tried, also after one of them failed. The last of each
             # role is its verdict: where a restart was refused, the old process may well run on.
@@ -224,12 +227,14 @@ class Runner:
                 continue
             outcome = self.step(stage, step)
             if step.apart:
-                ill |= set() if outcome else {step.host}
+                if not outcome:
+                    ill.add(step.host)
+                    self._aside.append(Failure(stage.name, step, outcome))
                 continue
             verdicts[step.host, step.name.partition(".")[0]] = bool(outcome)
             if outcome.kind is Kind.UNREACHABLE:
                 break
-        return all(verdicts.values()) and not ill
+        return all(verdicts.values())
 
     def _diagnose(self, step: Step) -> str:
         texts = [self._act(step, action, "", "").stdout for action in step.diagnose]

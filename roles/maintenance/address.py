@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 def is_one(url: str) -> bool:
     try:
         said = urlsplit(url)
+        (said.hostname or "").encode("idna")
         return said.scheme in ("http", "https") and bool(said.hostname) and said.port != 0
     except ValueError:
         return False

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from roles.maintenance.address import is_one
+
 
 def names_of(names: Sequence[str], urls: Sequence[str]) -> tuple[str, ...]:
     """``names`` and the host of the site's own address, the first of ``urls``, by which we ask for
     it; where there are none, the hosts of all ``urls``. () where these are addresses only, which
     tell no sites apart."""
-    hosts = [_ascii(host) for host in (urlsplit(url).hostname for url in urls) if host]
+    known = [urlsplit(url).hostname for url in urls if is_one(url)]
+    hosts = [_ascii(host) for host in known if host]
     if not names and all(map(_is_address, hosts)):
         return ()
     found = [*hosts[:1], *(each.lower() for each in names)] if names else hosts

@@ -9,7 +9,8 @@ LINE_SEPARATOR = "\u2028"
 COMMENT = r"<!--.*?-->"
 ELEMENT = r"(<(script|pre|textarea)\b[^>]*>)(.*?)(</\2\s*>)"
 # In scripts of other types, as JSON, line ends mean nothing.
-DATA = re.compile(r"\btype\s*=\s*[\"']?(?!module\b|[\w/-]*(?:java|ecma)script\b)\w", re.IGNORECASE)
+DATA = re.compile(
+    r"(?<![\w-])type\s*=\s*[\"']?(?!module\b|[\w/-]*(?:java|ecma)script\b)\w", re.IGNORECASE)
 
 
 def one_line(html: str) -> str:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # HAProxy takes a value of its map by one line of its command socket, whose buffer holds 16 kB.
 LONGEST = 12_000
 # Seconds in Retry-After, of which visitors are told the longest that does not go beyond the
-# expected end. nginx looks for each of them at each request, so these are few.
+# expected end, as it is when the site closes. nginx looks for each of them at each request, so
+# these are few.
 LADDER = (60, 120, 300, 600, 1800, 3600)
 
 

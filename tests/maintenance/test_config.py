@@ -55,6 +55,15 @@ def test_without_paths_and_networks_it_still_is_whole(driver: Driver) -> None:
     assert "192.0.2.0" not in found
 
 
+def test_haproxy_knows_an_address_of_ipv6_by_its_brackets() -> None:
+    site = Site("shop", MaintenanceSettings(driver="haproxy"), (), "https://[2001:db8::1]:8443/",
+                "/up", names=("2001:db8::1", "shop.test"))
+    lines = maintenance.config(site).splitlines()
+    assert [line.strip() for line in lines if "_named r" in line] == [
+        "acl shop_named req.hdr(host) -i -m beg [2001:db8::1]",
+        "acl shop_named req.hdr(host),field(1,:) -i shop.test"]
+
+
 def test_haproxy_closes_every_site_only_where_it_knows_no_name_of_this_one() -> None:
     settings = MaintenanceSettings(driver="haproxy")
     site = Site("shop-prod", settings, (), "http://10.0.0.1/", "/up")

@@ -17,6 +17,7 @@ from roles.maintenance.names import names_of
     (["shop.example"], ["http://10.88.0.31/"], ("10.88.0.31", "shop.example")),
     ([], ["https://bücher.example/"], ("xn--bcher-kva.example",)),
     ([], ["nonsense"], ()),
+    ([], ["https://shop.example/", f"https://{'ü' * 64}.example/"], ("shop.example",)),
 ])
 def test_names(names: list[str], urls: list[str], expected: tuple[str, ...]) -> None:
     assert names_of(names, urls) == expected

@@ -13,6 +13,8 @@ from roles.maintenance.one_line import one_line
     ("<SCRIPT\n type='module'>a\nb</SCRIPT\n>", "<SCRIPT type='module'>a\u2028b</SCRIPT >"),
     ("<script type=text/javascript>a\nb</script>",
      "<script type=text/javascript>a\u2028b</script>"),
+    ('<script data-type="x">\n// c\nrun()</script>',
+     '<script data-type="x">\u2028// c\u2028run()</script>'),
     ('<script type="application/ld+json">{\n}</script>',
      '<script type="application/ld+json">{ }</script>'),
     ("<script type='text/x-template'>a\nb</script>", "<script type='text/x-template'>a b</script>"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fabfile.course import staying_off
 from fabfile.engine.probe import question
 from fabfile.environment import Environment
 from fabfile.preparation import arguments as setup_arguments
@@ -344,6 +345,13 @@ def test_what_a_person_has_stopped_stays_off(
     told_off = arguments(action)["off"]
     assert isinstance(told_off, list)
     assert [name for name in told_off if name == "scheduler"] == off
+
+
+def test_what_stays_off_is_said(tmp_path: Path) -> None:
+    facts = {"services": {SCHEDULER: "inactive"}, "commands": ("scheduler", "wsgi")}
+    assert staying_off(noted(tmp_path, **facts)) == [
+        "web3: scheduler was stopped by somebody, and stays so"]
+    assert staying_off(noted(tmp_path, services={SCHEDULER: "active"})) == []
 
 
 def test_a_pool_of_which_no_worker_is_left_stays_off(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import socket
 from . import common
 
 ANSWER_SECONDS = 10
+# HAProxy's buffers, of which a command needs a part, have 16384 unless somebody has said otherwise.
+MANY_BYTES = 8000
 
 
 class Haproxy:
@@ -80,9 +82,10 @@ class Haproxy:
                 blocks = iter(lambda: connection.recv(65536), b"")
                 return b"".join(blocks).decode("utf-8", "replace")
             except OSError as error:
-                return common.fail("%s: asked %r, %d bytes: %s (HAProxy takes at most as many as "
-                                   "its tune.bufsize says)"
-                                   % (path, asked[:80], len(sent), error.strerror or error))
+                hint = (" (HAProxy takes at most as many as its tune.bufsize says)"
+                        if len(sent) > MANY_BYTES else "")
+                return common.fail("%s: asked %r, %d bytes: %s%s"
+                                   % (path, asked[:80], len(sent), error.strerror or error, hint))
 
 
 def _content(path):
