@@ -227,10 +227,10 @@ def cancel(name: str) -> None:
             raise Refused(f"{name}: it is about to be scheduled, and waits for an answer"
                           if found.state == "preparing" else f"{name}: it runs; see {found.output}")
         found = scheduled.read(name)
-        before = found.state
-        if before in ("waiting", "preparing"):
+        before, is_to_come = found.state, found.state in ("waiting", "preparing")
+        if is_to_come:
             # What is cancelled starts nothing, whatever its alarm does.
-            found = scheduled.moved(found, "cancelled", f"cancelled by {operator()}")
+            found = scheduled.last_word(found, "cancelled", f"cancelled by {operator()}")
             print(f"{name}: cancelled")
         try:
             alarm.take_away(found.alarm)
@@ -238,7 +238,7 @@ def cancel(name: str) -> None:
             print(f"note: {error}")
         if found.state == "cancelled" and found.incident:
             _take_back(found)
-    if before not in ("waiting", "preparing"):
+    if not is_to_come:
         raise UsageError(f"{name}: it is {before} already")
 
 

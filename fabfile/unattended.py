@@ -172,16 +172,14 @@ def _begin(found: Scheduled) -> int:
         return _end(found, "skipped", "skipped", str(error), announced=error.announced)
     except FabfleetError as error:
         return _end(found, "failed", "failed", str(error), announced=error.announced)
-    except Exception as error:  # noqa: BLE001 - a defect; whatever it is, it becomes known
+    except BaseException as error:  # a defect, or a signal: whatever it is, it becomes known
         code = _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
                     announced=vars(error).get("announced", False))
+        if not isinstance(error, Exception):
+            raise
         with suppress(OSError):
             traceback.print_exc()
         return code
-    except BaseException as error:
-        _end(found, "failed", "failed", f"{type(error).__name__}: {error}",
-             announced=vars(error).get("announced", False))
-        raise
     return _end(found, "finished", "finished", "", announced=True)
 
 

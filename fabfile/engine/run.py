@@ -76,7 +76,6 @@ class Runner:
         self.running: dict[str, str] = {}
         self._guard = threading.RLock()
         self._hooks: set[subprocess.Popen[str]] = set()
-        self._aside: list[Failure] = []
 
     # --- the plan, its stages, their turns -------------------------------------------------
 
@@ -113,7 +112,6 @@ class Runner:
                 self._resume(resume, result)
         finally:
             self._tell("plan_ended")
-        result.failures += self._aside
         result.interrupted = self.stopping
         result.running = dict(self.running)
         self.journal.write("plan-ended", plan=plan.name, ok=bool(result),
@@ -150,11 +148,13 @@ class Runner:
             if step.if_well and (not well or step.host in ill):
                 continue
             outcome = self.step(stage, step)
-            if not outcome and step.apart:
+            if outcome:
+                continue
+            if step.apart:
                 ill.add(step.host)
-            well = well and (bool(outcome) or step.apart)
-            if not outcome:
-                result.failures.append(Failure(stage.name, step, outcome, "", None, step.host))
+            else:
+                well = False
+            result.failures.append(Failure(stage.name, step, outcome, "", None, step.host))
 
     def _stage(self, stage: Stage, result: Result) -> None:
         self.journal.write("stage", stage=stage.name)
@@ -167,7 +167,7 @@ class Runner:
                 return
             with ThreadPoolExecutor(min(FORKS, len(batch))) as pool:
                 failures = list(pool.map(lambda turn: self._turn(stage, turn), batch))
-            result.failures += [failure for failure in failures if failure]
+            result.failures += [each for found in failures for each in found]
             done += [turn for turn, failure in zip(batch, failures, strict=True) if not failure]
             if len(result.failures) > stage.may_fail and stage.mode != "parallel":
                 if stage.revert:
@@ -192,17 +192,21 @@ class Runner:
             if self.stopping or not turn.recover:
                 return
             out = _taken_out(turn)
-            result.reverted[turn.host] = (
-                all(self.step(stage, step) for step in out) and self._recover(stage, turn))
+            well = all(self.step(stage, step) for step in out)
+            if well:
+                well, apart = self._recover(stage, turn)
+                result.failures += apart
+            result.reverted[turn.host] = well
             if not result.reverted[turn.host]:
                 return
 
-    def _turn(self, stage: Stage, turn: Turn) -> Failure | None:
+    def _turn(self, stage: Stage, turn: Turn) -> list[Failure]:
+        """Its own failure, if any, and after it those of the way back that are apart."""
         done: list[Step] = []
         for step in turn.steps:
             # A host that was taken out for its turn is brought back before an interrupt counts.
             if self.aborted or (self.stopping and stage.mode == "parallel"):
-                return None
+                return []
             outcome = self.step(stage, step)
             if outcome:
                 done.append(step)
@@ -211,30 +215,31 @@ class Runner:
             # Nobody starts anything beside detached work that may still run.
             unknown = step.resumable and outcome.kind is not Kind.FAILED
             back = () if self.aborted or unknown else _way_back(turn, done, step)
-            recovered = self._recover(stage, replace(turn, recover=back)) if back else None
-            return Failure(stage.name, step, outcome, diagnosis, recovered, turn.host)
-        return None
+            recovered, apart = (self._recover(stage, replace(turn, recover=back)) if back
+                                else (None, []))
+            return [Failure(stage.name, step, outcome, diagnosis, recovered, turn.host), *apart]
+        return []
 
-    def _recover(self, stage: Stage, turn: Turn) -> bool:
+    def _recover(self, stage: Stage, turn: Turn) -> tuple[bool, list[Failure]]:
+        """(whether it is as before, failures apart): those say nothing of the host whose turn it
+        was."""
         self._tell("note", f"{turn.host}: putting it back")
         verdicts: dict[tuple[str, str], bool] = {}
-        ill: set[str] = set()
-        # What is apart is told apart: it says nothing of the host whose turn it was.
+        apart: list[Failure] = []
         for step in turn.recover:
             # Every step of the way back is tried, also after one of them failed. The last of each
             # role is its verdict: where a restart was refused, the old process may well run on.
-            if step.if_well and not (all(verdicts.values()) and step.host not in ill):
+            ill = step.host in [each.step.host for each in apart]
+            if step.if_well and (ill or not all(verdicts.values())):
                 continue
             outcome = self.step(stage, step)
             if step.apart:
-                if not outcome:
-                    ill.add(step.host)
-                    self._aside.append(Failure(stage.name, step, outcome))
+                apart += [] if outcome else [Failure(stage.name, step, outcome)]
                 continue
             verdicts[step.host, step.name.partition(".")[0]] = bool(outcome)
             if outcome.kind is Kind.UNREACHABLE:
                 break
-        return all(verdicts.values())
+        return all(verdicts.values()), apart
 
     def _diagnose(self, step: Step) -> str:
         texts = [self._act(step, action, "", "").stdout for action in step.diagnose]

@@ -152,11 +152,8 @@ def forget(found: Scheduled) -> None:
 def last_word(found: Scheduled, state: State, why: str) -> Scheduled:
     """As :func:`moved`, also where the disk is full by now: or every alarm would begin, and tell
     everybody, anew."""
-    try:
-        return moved(found, state, why)
-    except OSError:
-        found.room.unlink(missing_ok=True)
-        return moved(found, state, why)
+    found.room.unlink(missing_ok=True)
+    return moved(found, state, why)
 
 
 def moved(found: Scheduled, state: State, why: str = "") -> Scheduled:

@@ -102,8 +102,7 @@ def _repository(source: str, where: str, ref: str | None) -> Path:
     mirror = cache_folder() / "git" / hashlib.sha256(source.encode()).hexdigest()[:16]
     if not mirror.is_dir():
         made_once("git", mirror.name, lambda new: _clone(source, new, where))
-    if ref and COMMIT.fullmatch(ref) and git(mirror, "rev-parse", "--verify", "--quiet",
-                                             f"{ref}^{{commit}}", check=False):
+    if ref and COMMIT.fullmatch(ref) and _known(mirror, ref):
         return mirror
     git(mirror, "fetch", "--prune", "--quiet", "origin", "+refs/*:refs/*")
     return mirror
@@ -120,13 +119,19 @@ def _clone(source: str, new: Path, where: str) -> None:
 
 
 def _commit(repository: Path, ref: str, by: str) -> str:
-    found = git(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+    found = _known(repository, ref)
     if not found:
         names = git(repository, "for-each-ref", "--sort=-creatordate", "--count=10",
                     "--format=%(refname:short)", "refs/heads", "refs/tags").split()
         newest = f"; the newest are: {', '.join(names)}" if names else "; it has no commit yet"
         raise UsageError(f"{by}={ref}: no such branch, tag or commit in {repository}{newest}")
-    return found.strip()
+    return found
+
+
+def _known(repository: Path, ref: str) -> str:
+    """The commit that it means there; "" where it means none."""
+    return git(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}",
+               check=False).strip()
 
 
 def _refuse_dirty(repository: Path, commit: str) -> None:

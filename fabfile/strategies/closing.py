@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile.errors import Refused
@@ -26,15 +27,12 @@ def close_stage(fleet: Fleet) -> list[Stage]:
         raise Refused(f"{where}: {', '.join(both)}: the Apache that would show the page is the one "
                       f"that is stopped (wsgi.server is mod_wsgi); let what stands in front of it "
                       f"show the page; nothing that serves was changed")
-    turns = tuple(Turn(step.host, (step,))
-                  for step in maintenance.close(fleet.site, _why(fleet)))
-    return [Stage("close", "parallel", turns)] if turns else []
+    return _at_once("close", [(step,) for step in maintenance.close(fleet.site, _why(fleet))])
 
 
 def open_stages(fleet: Fleet) -> list[Stage]:
     """Each host in front by itself, so that one that is dead keeps no other closed."""
-    turns = tuple(Turn(steps[0].host, steps) for steps in _opening(fleet))
-    return [Stage("open", "parallel", turns)] if turns else []
+    return _at_once("open", _opening(fleet))
 
 
 def left_closed(fleet: Fleet) -> list[Stage]:
@@ -91,3 +89,8 @@ def _why(fleet: Fleet) -> maintenance.Reason:
 
 def _by_hand(fleet: Fleet) -> bool:
     return fleet.closed is not None and not fleet.closed.by_run
+
+
+def _at_once(name: str, of_each: Sequence[tuple[Step, ...]]) -> list[Stage]:
+    turns = tuple(Turn(steps[0].host, steps) for steps in of_each)
+    return [Stage(name, "parallel", turns)] if turns else []

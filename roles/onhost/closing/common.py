@@ -149,7 +149,7 @@ def close(arguments, driver):
         write(os.path.join(folder, "record.json"), json.dumps(record))
         try:
             driver.close(record)
-        except BaseException:
+        except BaseException:  # fail() is a SystemExit; it goes on when the record is right again
             if old is not None:
                 write(os.path.join(folder, "record.json"), json.dumps(old))
             elif not driver.is_closed():

@@ -35,7 +35,7 @@ class Haproxy:
         try:
             self._put(self.allowed, ["%s 1" % each for each in self.arguments["allow"]])
             self._put(self.closed, ["%s %s" % each for each in values.items()])
-        except BaseException:
+        except BaseException:  # fail() is a SystemExit; it goes on when the files are right again
             # Or HAProxy's next start closed what it refuses to close now.
             for path, content in before.items():
                 _put_back(path, content)
